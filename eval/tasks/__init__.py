@@ -1,0 +1,1 @@
+"""Tasks: real examples and their scorer, one file each."""

@@ -1,0 +1,1 @@
+"""Failures to verified candidates: seeds, recipes, filters."""

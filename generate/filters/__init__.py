@@ -1,0 +1,1 @@
+"""Filters over candidates: one file each."""

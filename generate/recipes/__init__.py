@@ -1,0 +1,1 @@
+"""Generation recipes: one file each, a conversation written as a Python generator."""

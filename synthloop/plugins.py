@@ -1,0 +1,74 @@
+"""Plugins: a module whose file name is its config name; a dotted path names one outside the repo.
+
+| kind      | folder              | module provides                                                        |
+|-----------|---------------------|------------------------------------------------------------------------|
+| task      | eval/tasks          | `Config`, `METRIC`, `load(cfg, split)`, `score(cfg, example, text)`    |
+| recipe    | generate/recipes    | `Config`, `run(seed, ctx)`                                             |
+| filter    | generate/filters    | `Config`, `check(cfg, batch, ctx)`                                     |
+| engine    | synthloop/engines   | `Config`, `open(cfg, adapter)`                                         |
+| objective | train/objectives    | `Config`, `build_trainer(cfg, model, rows)`                            |
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from synthloop.errors import UserError, did_you_mean
+
+Kind = Literal["task", "recipe", "filter", "engine", "objective"]
+
+PACKAGES: dict[Kind, str] = {
+    "task": "eval.tasks",
+    "recipe": "generate.recipes",
+    "filter": "generate.filters",
+    "engine": "synthloop.engines",
+    "objective": "train.objectives",
+}
+
+REQUIRED: dict[Kind, tuple[str, ...]] = {
+    "task": ("Config", "METRIC", "load", "score"),
+    "recipe": ("Config", "run"),
+    "filter": ("Config", "check"),
+    "engine": ("Config", "open"),
+    "objective": ("Config", "build_trainer"),
+}
+
+
+def names(kind: Kind) -> list[str]:
+    """The plugins of `kind` that ship with the project, sorted; nothing is imported but their package."""
+    spec = importlib.util.find_spec(PACKAGES[kind])
+    assert spec is not None and spec.submodule_search_locations, PACKAGES[kind]
+    return sorted(
+        path.stem
+        for folder in spec.submodule_search_locations
+        for path in Path(folder).glob("*.py")
+        if not path.stem.startswith("_")
+    )
+
+
+def load(kind: Kind, name: str) -> ModuleType:
+    """The plugin's module: `name` is a file name in the kind's folder or a dotted path.
+
+    Raises:
+        UserError: there is no such plugin, it fails to import, or it lacks a name its kind must provide.
+    """
+    if "." not in name and name not in names(kind):
+        raise UserError(f"Unknown {kind} '{name}'. {did_you_mean(name, names(kind))}")
+    path = name if "." in name else f"{PACKAGES[kind]}.{name}"
+    try:
+        module = importlib.import_module(path)
+    except ImportError as error:
+        raise UserError(f"The {kind} '{name}' cannot be imported: {error}. A dotted path must be on PYTHONPATH.") from error
+    missing = [attribute for attribute in REQUIRED[kind] if not hasattr(module, attribute)]
+    if missing:
+        raise UserError(f"The {kind} '{name}' ({module.__file__}) lacks {', '.join(missing)}.")
+    return module
+
+
+def configure(kind: Kind, name: str, settings: dict[str, Any]) -> Any:
+    """The plugin's own `Config`, built from the settings beside its name. Raises `pydantic.ValidationError`."""
+    return load(kind, name).Config(**settings)

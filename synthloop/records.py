@@ -1,0 +1,189 @@
+"""The rows that pass between stages: one JSON object a line, frozen, unknown keys refused.
+
+    Example   a real problem                    data/<split>.jsonl
+    Failure   what the student got wrong        round-NNN/failures.jsonl
+    Seed      what a recipe starts from         round-NNN/seeds.jsonl
+    Candidate what a recipe wrote               round-NNN/candidates.jsonl, curated.jsonl
+    Rejection a candidate a filter refused      round-NNN/rejected.jsonl
+    Row       what the student trains on        round-NNN/train.jsonl
+    Prediction what the student answered        round-NNN/eval/<split>.jsonl
+    Request, Completion   what an engine is asked and what it replies
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypedDict
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Message(TypedDict):
+    """One chat turn, as in the Hugging Face chat format."""
+
+    role: str
+    content: str
+
+
+class Record(BaseModel):
+    """Base of every row: frozen, extra keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Example(Record):
+    """A problem with its reference.
+
+    `input` is the raw text a teacher may rewrite ("Tom has 3 apples ..."); `messages` is the prompt the student sees,
+    rendered from it by the task. `completion` is the full text the student should write, `answer` the short value a
+    scorer compares ("5"). `slice` names the group scores are broken down by.
+    """
+
+    id: str
+    input: str
+    messages: tuple[Message, ...]
+    completion: str
+    answer: str | None = None
+    slice: str | None = None
+    meta: dict[str, Any] = {}
+
+
+class Score(Record):
+    """What a task's scorer says of one reply. `parsed` is the answer found in it, None where there is none."""
+
+    value: float
+    correct: bool
+    parsed: str | None = None
+    reason: str | None = None
+
+
+class Prediction(Record):
+    """One greedy or sampled reply of the student to a real example. `logprob` is the sum over completion tokens (nats)."""
+
+    id: str
+    slice: str | None
+    response: str
+    parsed: str | None
+    value: float
+    correct: bool
+    truncated: bool
+    prompt_tokens: int
+    completion_tokens: int
+    logprob: float | None = None
+
+
+class Failure(Record):
+    """A real example the student got wrong. `split` is where it came from: 'probe', or 'train' in low-data mode."""
+
+    id: str
+    split: str
+    example: Example
+    response: str
+    parsed: str | None
+    truncated: bool
+
+
+class Seed(Record):
+    """What one conversation of a recipe starts from.
+
+    `example` is the real example at hand, `response` the student's own wrong answer (None for a non-failure),
+    `demonstrations` other real train examples. `depth` is the generation depth of the material (real = 0).
+    """
+
+    id: str
+    recipe: str
+    example: Example
+    response: str | None = None
+    demonstrations: tuple[Example, ...] = ()
+    depth: int = 0
+
+
+class Candidate(Record):
+    """A synthetic sample, before or after curation.
+
+    `votes` are the parsed answers of the k independent solutions (None where one did not parse); `gold` says that
+    `answer` comes from real data and not from a vote. `depth` is 1 + the largest depth of what it was made from.
+    `lineage` names the seed, recipe, and the journal key of every request behind it.
+    """
+
+    id: str
+    round: int
+    recipe: str
+    seed_id: str
+    input: str
+    messages: tuple[Message, ...]
+    completion: str
+    answer: str | None
+    gold: bool = False
+    votes: tuple[str | None, ...] = ()
+    slice: str | None = None
+    depth: int = 1
+    truncated: bool = False
+    lineage: dict[str, Any] = {}
+
+
+class Decision(Record):
+    """A filter's verdict on one candidate; `reason` is required when it is refused."""
+
+    keep: bool
+    reason: str | None = None
+    score: float | None = None
+
+
+class Rejection(Record):
+    """A refused candidate with the filter that refused it and why. A recipe's own refusals have `filter` 'recipe'."""
+
+    filter: str
+    reason: str
+    candidate_id: str
+    seed_id: str
+    recipe: str
+    score: float | None = None
+    candidate: Candidate | None = None
+
+
+class Row(Record):
+    """One training row: a prompt, the completion the loss is on, where it came from and its size in tokens."""
+
+    id: str
+    source: Literal["real", "synthetic"]
+    messages: tuple[Message, ...]
+    completion: str
+    round: int = 0
+    depth: int = 0
+    slice: str | None = None
+    num_tokens: int = 0
+
+
+class Request(Record):
+    """One thing asked of an engine.
+
+    `sampling` holds vLLM `SamplingParams` names verbatim. `prompt_token_ids`, where given, replaces the rendering of
+    `messages` (used to score given text). `id` names it within a run; the journal keys on the content, not on `id`.
+    """
+
+    id: str
+    role: str
+    messages: tuple[Message, ...] = ()
+    sampling: dict[str, Any] = {}
+    prompt_token_ids: tuple[int, ...] | None = None
+
+
+class Completion(Record):
+    """One reply. `logprob` is the sum over the completion's tokens (nats), None where the engine does not tell.
+
+    `prompt_logprobs` has one value a prompt token, the first None, and only where `sampling.prompt_logprobs` was set.
+    """
+
+    request_id: str
+    text: str
+    finish_reason: Literal["stop", "length", "error"]
+    prompt_tokens: int
+    completion_tokens: int
+    logprob: float | None = None
+    prompt_logprobs: tuple[float | None, ...] | None = None
+    error: str | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether the reply hit `max_tokens` or the context before it ended."""
+        return self.finish_reason == "length"

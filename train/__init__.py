@@ -1,0 +1,1 @@
+"""Real and synthetic rows to a LoRA adapter."""
