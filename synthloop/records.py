@@ -158,7 +158,7 @@ class Request(Record):
     """One thing asked of an engine.
 
     `sampling` holds vLLM `SamplingParams` names verbatim. `prompt_token_ids`, where given, replaces the rendering of
-    `messages` (used to score given text). `id` names it within a run; the journal keys on the content, not on `id`.
+    `messages` (used to score given text). `sample_index` tells repeated asks apart. `id` names it within a run; the journal keys on the content, not on `id`.
     """
 
     id: str
@@ -166,6 +166,7 @@ class Request(Record):
     messages: tuple[Message, ...] = ()
     sampling: dict[str, Any] = {}
     prompt_token_ids: tuple[int, ...] | None = None
+    sample_index: int = 0
 
 
 class Completion(Record):

@@ -1,0 +1,98 @@
+"""Messages to token ids: the one place, so that training, evaluation and generation see the same prompt.
+
+A prompt is the chat template with `add_generation_prompt=True`. A completion is what the template adds when the
+assistant's turn is appended; it is tokenised by itself, exactly as it follows the prompt at inference, so the ids of a
+prompt are always a prefix of the ids of the full conversation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from synthloop.errors import UserError
+from synthloop.records import Message
+
+
+def load_tokenizer(model: str, revision: str | None = None) -> Any:
+    """The model's tokenizer, with a chat template.
+
+    Raises:
+        UserError: the folder has no tokenizer, or the tokenizer has no chat template.
+    """
+    from transformers import AutoTokenizer
+
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(model, revision=revision)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"No tokenizer could be loaded from '{model}': {str(error).splitlines()[0]}\n"
+            "Expected tokenizer.json or a hub id with one. Copy the tokenizer's files into the folder, or set "
+            "`tokenizer:` beside `model:`."
+        ) from error
+    if not tokenizer.chat_template:
+        raise UserError(
+            f"The tokenizer of '{model}' has no chat template. Add `chat_template.jinja` to its folder, or use an "
+            "instruction-tuned model."
+        )
+    return tokenizer
+
+
+def prompt_text(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> str:
+    """The rendered prompt, generation prompt included."""
+    text: str = tokenizer.apply_chat_template(
+        list(messages), tokenize=False, add_generation_prompt=True, **template_kwargs
+    )
+    return text
+
+
+def prompt_ids(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> list[int]:
+    """Token ids of the prompt. Special tokens come from the template alone."""
+    ids: list[int] = tokenizer(prompt_text(tokenizer, messages, **template_kwargs), add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def completion_ids(
+    tokenizer: Any, messages: Sequence[Message], completion: str, **template_kwargs: Any
+) -> list[int]:
+    """Token ids of the assistant's turn after `messages`, its end-of-turn token included.
+
+    Raises:
+        UserError: the template renders the conversation so that it does not start with the prompt.
+    """
+    prompt = prompt_text(tokenizer, messages, **template_kwargs)
+    turn = Message(role="assistant", content=completion)
+    full: str = tokenizer.apply_chat_template([*messages, turn], tokenize=False, **template_kwargs)
+    if not full.startswith(prompt):
+        raise UserError(
+            "The chat template renders the assistant's turn differently in training and in generation: the prompt "
+            f"ends {prompt[-40:]!r}, the conversation has {full[: len(prompt)][-40:]!r} there. Fix the template."
+        )
+    ids: list[int] = tokenizer(full[len(prompt) :], add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def check_template(tokenizer: Any, system: bool) -> None:
+    """Refuse a template that drops what it is given.
+
+    Args:
+        system: whether the task has a system turn.
+
+    Raises:
+        UserError: the template raises on, or drops, the system or the user turn.
+    """
+    import jinja2
+
+    turns = [Message(role="user", content="user-turn-probe")]
+    if system:
+        turns.insert(0, Message(role="system", content="system-turn-probe"))
+    try:
+        text = prompt_text(tokenizer, turns)
+    except jinja2.TemplateError as error:
+        raise UserError(f"The chat template of '{tokenizer.name_or_path}' refuses these turns: {error}.") from error
+    for turn in turns:
+        if turn["content"] not in text:
+            raise UserError(
+                f"The chat template of '{tokenizer.name_or_path}' drops the {turn['role']} turn. Put the instruction "
+                "into `task.prompt` and leave `task.system` out, or fix the template."
+            )
