@@ -1,0 +1,312 @@
+"""The configuration: YAML plus dotted overrides, into frozen pydantic models that no stage has to second-guess.
+
+Upstream names are kept: `train.args` goes verbatim to TRL's config class, `train.lora` to `peft.LoraConfig`,
+`roles.*.args` to the engine, `*.sampling` to vLLM's `SamplingParams`. Unknown keys are errors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from synthloop import plugins
+from synthloop.engines import EngineConfig
+from synthloop.errors import UserError, did_you_mean
+
+T = TypeVar("T", bound=BaseModel)
+
+
+class Section(BaseModel):
+    """Base of every section: frozen, unknown keys refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PluginRef(BaseModel):
+    """A plugin by name, with the settings its own `Config` reads beside it."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+
+class RecipeRef(PluginRef):
+    """A recipe and its share of the round's seeds (shares are normalised to sum to 1)."""
+
+    share: float = Field(default=1.0, gt=0)
+
+
+class RoleConfig(BaseModel):
+    """Which engine plays a role; the other keys are the engine's own `Config`.
+
+    `model: student` means the student as last accepted (self-improvement).
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    engine: str = "vllm_offline"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return dict(self.model_extra or {})
+
+    @property
+    def is_student(self) -> bool:
+        return self.settings.get("model") == "student"
+
+    def engine_config(self) -> EngineConfig:
+        """The engine's own config. Raises `UserError` or `pydantic.ValidationError`."""
+        config: EngineConfig = plugins.configure("engine", self.engine, self.settings)
+        return config
+
+
+class Splits(Section):
+    """How published real data becomes train, probe, gate and test. A size below 1 is a fraction, else a row count.
+
+    Probe and gate come out of the task's 'validation' split where it has one, else out of 'train'; test likewise where
+    none is published. `train`, where given, caps the real training rows (low-data studies). Near-duplicates (word
+    3-gram Jaccard at or above `near_duplicate`) stay on one side.
+    """
+
+    train: float | None = Field(default=None, gt=0)
+    probe: float = Field(default=0.15, gt=0)
+    gate: float = Field(default=0.15, gt=0)
+    test: float | None = Field(default=None, gt=0)
+    near_duplicate: float = Field(default=0.8, gt=0, le=1)
+    on_overlap: Literal["error", "drop"] = "error"
+
+
+class Generate(Section):
+    """What the teacher is asked each round.
+
+    `num_seeds` conversations a round, shared out over `recipes`. `seeds: random` draws seeds from train instead of
+    from failures (a control). `max_per_failure` caps the seeds one failure gives in a round. `non_failure_share` of
+    the failure-driven recipes' seeds is kept for examples the student already solves. A sample deeper than
+    `max_depth` is refused. `prompts` is a folder of Jinja files looked in before the built-in ones.
+    """
+
+    recipes: tuple[RecipeRef, ...] = ()
+    num_seeds: int = Field(default=512, gt=0)
+    seeds: Literal["failures", "random"] = "failures"
+    failures_from: Literal["probe", "train"] = "probe"
+    max_per_failure: int = Field(default=8, gt=0)
+    non_failure_share: float = Field(default=0.25, ge=0, le=1)
+    num_demonstrations: int = Field(default=2, ge=0)
+    max_depth: int = Field(default=1, ge=1)
+    max_in_flight: int = Field(default=1024, gt=0)
+    prompts: Path | None = None
+
+
+class Curate(Section):
+    """The filters, in order; a candidate goes to the next only when the one before kept it."""
+
+    filters: tuple[PluginRef, ...] = (
+        PluginRef(name="format"),
+        PluginRef(name="verify"),
+        PluginRef(name="decontaminate"),
+        PluginRef(name="novelty"),
+    )
+
+
+class Mix(Section):
+    """Real plus synthetic. All real rows are kept; synthetic is capped at `max_synthetic_ratio` x real, in `unit`.
+
+    `num_rows`, where given, repeats real rows until the mix has that many (the real-only control at equal size).
+    """
+
+    policy: Literal["capped"] = "capped"
+    max_synthetic_ratio: float = Field(default=1.0, ge=0)
+    unit: Literal["tokens", "rows"] = "tokens"
+    num_rows: int | None = Field(default=None, gt=0)
+
+
+class Train(Section):
+    """How the student is trained. `objective` is a plugin of `train/objectives`.
+
+    `args` is checked against and passed verbatim to TRL's config class, `lora` to `peft.LoraConfig`, `quantization` to
+    `transformers.BitsAndBytesConfig`; `accelerate` is the file `accelerate launch --config_file` reads.
+    """
+
+    objective: str = "sft"
+    args: dict[str, Any] = {}
+    lora: dict[str, Any] = {}
+    quantization: dict[str, Any] | None = None
+    accelerate: Path = Path("configs/accelerate/cpu.yaml")
+
+
+class Eval(Section):
+    """How the student is evaluated. `max_examples` caps a split (the first rows of it, in their fixed order)."""
+
+    sampling: dict[str, Any] = {"temperature": 0.0, "max_tokens": 256}
+    max_examples: dict[Literal["probe", "gate", "test"], int] = {}
+    confidence: float = Field(default=0.95, gt=0.5, lt=1)
+
+
+class Collapse(Section):
+    """The frozen prompt set and the held-out text the collapse signals are measured on, each round."""
+
+    enabled: bool = True
+    num_prompts: int = Field(default=64, gt=1)
+    sampling: dict[str, Any] = {"temperature": 1.0, "max_tokens": 128}
+
+
+class Decide(Section):
+    """A round is accepted when its paired gain on `gate` over the accepted round exceeds `min_gain` with a one-sided
+    p-value at or below `max_p_value`. `patience` rounds in a row without acceptance stop the run."""
+
+    min_gain: float = 0.0
+    max_p_value: float = Field(default=0.1, gt=0, le=1)
+    patience: int = Field(default=2, gt=0)
+
+
+class Budget(Section):
+    """Hard limits, checked before each round starts. `gpu_hours` counts stage seconds times the devices in use."""
+
+    teacher_tokens: int | None = Field(default=None, gt=0)
+    gpu_hours: float | None = Field(default=None, gt=0)
+
+
+class Tracking(Section):
+    """W&B: 'auto' is online with a key and offline without."""
+
+    wandb: Literal["auto", "online", "offline", "off"] = "auto"
+    project: str = "synthloop"
+
+
+class Student(RoleConfig):
+    """The student: `model`, `revision`, and the engine that evaluates it."""
+
+    model: str
+    revision: str | None = None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return {"model": self.model, "revision": self.revision, **(self.model_extra or {})}
+
+
+class TrainJob(Section):
+    """What `train.run` needs by itself: a plain YAML with the student, the training settings and a seed."""
+
+    student: Student
+    train: Train = Train()
+    seed: int = 0
+
+
+class Config(TrainJob):
+    """The whole run."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    rounds: int = Field(default=3, gt=0)
+    task: PluginRef
+    splits: Splits = Splits()
+    roles: dict[str, RoleConfig | tuple[RoleConfig, ...]] = {}
+    generate: Generate = Generate()
+    curate: Curate = Curate()
+    mix: Mix = Mix()
+    eval: Eval = Eval()
+    collapse: Collapse = Collapse()
+    decide: Decide = Decide()
+    budget: Budget = Budget()
+    tracking: Tracking = Tracking()
+
+    @field_validator("roles", mode="before")
+    @classmethod
+    def _committee(cls, value: Any) -> Any:
+        return {role: tuple(one) if isinstance(one, list) else one for role, one in (value or {}).items()}
+
+    def committee(self, role: str) -> tuple[RoleConfig, ...]:
+        """The engines that play `role`; 'student' is always there. Raises `UserError` for a role not in the config."""
+        if role == "student" and role not in self.roles:
+            return (self.student,)
+        if role not in self.roles:
+            raise UserError(f"roles.{role} is not in the config, and a recipe asks for it. {did_you_mean(role, self.roles)}")
+        members = self.roles[role]
+        return members if isinstance(members, tuple) else (members,)
+
+
+def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The YAML mapping at `path` with `key.path=value` overrides applied (values are YAML; list items by index).
+
+    Raises:
+        UserError: no such file, not YAML, not a mapping, or an override that is not key=value or leads nowhere.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such config file. Shipped ones are under configs/.")
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML. {error}") from error
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: expected a YAML mapping, found {type(data).__name__}.")
+    for override in overrides:
+        _apply(data, override)
+    return data
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    path, equals, text = override.partition("=")
+    if not equals or not path:
+        raise UserError(f"'{override}' is not an override. Expected key.path=value, for example rounds=5.")
+    *parents, last = path.split(".")
+    node: Any = data
+    try:
+        for key in parents:
+            node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
+        node[int(last) if isinstance(node, list) else last] = yaml.safe_load(text)
+    except (TypeError, ValueError, IndexError, AttributeError, yaml.YAMLError) as error:
+        raise UserError(f"The override '{override}' leads nowhere: {error}.") from error
+
+
+def parse(model: type[T], data: dict[str, Any], where: str) -> T:
+    """`data` as a `model`. Raises `UserError` naming every mistake at once, each with its path."""
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise UserError("\n".join(f"{where}: {line}" for line in describe(error, model))) from error
+
+
+def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
+    """One line a mistake: its path, what was expected, what was found, and the nearest known key."""
+    lines = []
+    for item in error.errors():
+        path = prefix + ".".join(str(part) for part in item["loc"] if not str(part).startswith(("tuple[", "RoleConfig")))
+        if item["type"] == "extra_forbidden":
+            known = _fields(model, item["loc"][:-1])
+            lines.append(f"unknown key '{path}'. {did_you_mean(str(item['loc'][-1]), known)}")
+        elif item["type"] == "missing":
+            lines.append(f"'{path}' is missing.")
+        else:
+            lines.append(f"'{path}': {item['msg']}, found {item['input']!r}.")
+    return lines
+
+
+def _fields(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
+    """The field names of the model reached from `model` along `path` (list indices skipped)."""
+    for part in path:
+        field = model.model_fields.get(part) if isinstance(part, str) else None
+        annotation = field.annotation if field else None
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+    return list(model.model_fields)
+
+
+def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
+    """The config at `path`. Raises `UserError` with every schema mistake; `check.check_config` looks further."""
+    data = read_yaml(path, overrides)
+    data.setdefault("name", path.stem)
+    return parse(Config, data, str(path))
+
+
+def dump(config: BaseModel) -> dict[str, Any]:
+    """The config as plain JSON values, defaults written out."""
+    plain: dict[str, Any] = json.loads(config.model_dump_json())
+    return plain

@@ -1,0 +1,283 @@
+"""The run directory: where everything of a run is kept, and what it means for a stage to be complete.
+
+A stage writes into `round-NNN/<stage>.partial/`. When it is done its files are flushed to disk, moved into
+`round-NNN/`, and its record `round-NNN/stages/<stage>.json` is written last, by a rename: the stage is complete if and
+only if the record exists. A killed stage leaves its `.partial/` behind and continues from it (training resumes from its
+checkpoints there; generation is answered by the journal). One writer per run holds `run.lock`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+from synthloop.config import Config, dump, parse
+from synthloop.errors import UserError
+from synthloop.records import Record
+from synthloop.task import read_jsonl
+
+R = TypeVar("R", bound=Record)
+
+STAGES = ("seed", "generate", "curate", "mix", "train", "eval", "decide")
+
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "data": ("seed", "task", "splits"),
+    "seed": ("seed", "task", "generate"),
+    "generate": ("seed", "task", "generate", "roles"),
+    "curate": ("task", "curate"),
+    "mix": ("seed", "mix", "student"),
+    "train": ("seed", "student", "train"),
+    "eval": ("seed", "task", "student", "eval", "collapse"),
+    "test": ("seed", "task", "student", "eval"),
+    "decide": ("decide",),
+}
+"""The config sections whose change invalidates a stage. Inputs carry the rest, by their hashes."""
+
+UNTRACKED = {
+    "accelerate",
+    "max_in_flight",
+    "gpu_memory_utilization",
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "data_parallel_size",
+    "max_num_seqs",
+    "enforce_eager",
+    "base_urls",
+    "api_key_env",
+    "max_concurrency",
+    "timeout_s",
+    "max_retries",
+    "give_up_s",
+    "path",
+    "dataloader_num_workers",
+}
+"""Keys that say where or how fast, not what: left out of every fingerprint."""
+
+
+def sha256(path: Path) -> str:
+    """The hex digest of a file, or of a folder's files in name order."""
+    digest = hashlib.sha256()
+    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
+        if file != path:
+            digest.update(str(file.relative_to(path)).encode())
+        with file.open("rb") as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` whole or not at all: a temporary file, flushed, then renamed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as stream:
+        json.dump(value, stream, indent=2, ensure_ascii=False)
+        stream.write("\n")
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value at `path`. Raises `UserError` where it is missing or broken."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file. Is this a run directory whose stages up to here are complete?") from error
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path}: not valid JSON ({error}).") from error
+
+
+def write_rows(path: Path, rows: Iterable[Record]) -> int:
+    """Write one JSON object a line, in order; the number of rows."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = 0
+    with path.open("w", encoding="utf-8") as stream:
+        for row in rows:
+            stream.write(row.model_dump_json() + "\n")
+            count += 1
+    return count
+
+
+def read_rows(path: Path, record: type[R]) -> list[R]:
+    """The rows of a JSONL file the run wrote. Raises `UserError` naming the file and line that does not fit."""
+    rows = []
+    for number, row in read_jsonl(path):
+        rows.append(parse(record, row, f"{path}, line {number}"))
+    return rows
+
+
+def _flush(folder: Path) -> None:
+    for path in [*folder.rglob("*"), folder]:
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def _tracked(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _tracked(one) for key, one in value.items() if key not in UNTRACKED}
+    return [_tracked(one) for one in value] if isinstance(value, list) else value
+
+
+def stage_settings(config: Config, stage: str) -> dict[str, Any]:
+    """The settings that matter to `stage`, hardware and paths left out."""
+    plain = dump(config)
+    return {section: _tracked(plain[section]) for section in SETTINGS[stage]}
+
+
+class Writer(NamedTuple):
+    """What a running stage writes to: files under `folder`, facts for its record into `notes`."""
+
+    folder: Path
+    notes: dict[str, Any]
+
+
+class Stage(NamedTuple):
+    """One stage of one round."""
+
+    run: Run
+    round: int
+    name: str
+
+    @property
+    def folder(self) -> Path:
+        return self.run.round_dir(self.round)
+
+    @property
+    def partial(self) -> Path:
+        return self.folder / f"{self.name}.partial"
+
+    @property
+    def record_path(self) -> Path:
+        return self.folder / "stages" / f"{self.name}.json"
+
+    @property
+    def is_complete(self) -> bool:
+        return self.record_path.exists()
+
+    def record(self) -> dict[str, Any]:
+        record: dict[str, Any] = read_json(self.record_path)
+        return record
+
+    def forget(self) -> None:
+        """Make the stage undone: its record first, then its partial work. Its files stay until overwritten."""
+        self.record_path.unlink(missing_ok=True)
+        shutil.rmtree(self.partial, ignore_errors=True)
+
+    @contextmanager
+    def write(self, inputs: Sequence[Path]) -> Iterator[Writer]:
+        """Run the stage's body; on a clean exit its files are moved in place and its record is written.
+
+        A `.partial/` left by a killed process is kept when it was made from the same settings and inputs, else removed.
+        Call it only when not `is_complete`.
+        """
+        started = time.monotonic()
+        settings = stage_settings(self.run.config, self.name)
+        hashes = {str(path.relative_to(self.run.root)): sha256(path) for path in inputs}
+        fingerprint = hashlib.sha256(json.dumps([settings, hashes], sort_keys=True).encode()).hexdigest()
+        mark = self.partial / ".fingerprint"
+        if not (mark.exists() and mark.read_text() == fingerprint):
+            shutil.rmtree(self.partial, ignore_errors=True)
+            self.partial.mkdir(parents=True)
+            mark.write_text(fingerprint)
+        notes: dict[str, Any] = {}
+        yield Writer(self.partial, notes)
+        mark.unlink()
+        _flush(self.partial)
+        outputs = {}
+        for entry in sorted(self.partial.iterdir()):
+            outputs |= _describe(entry, self.partial)
+            _move(entry, self.folder / entry.name)
+        self.partial.rmdir()
+        write_json(
+            self.record_path,
+            {
+                "stage": self.name,
+                "round": self.round,
+                "fingerprint": fingerprint,
+                "settings": settings,
+                "inputs": hashes,
+                "outputs": outputs,
+                "seconds": round(time.monotonic() - started, 3),
+                **notes,
+            },
+        )
+
+
+def _describe(entry: Path, base: Path) -> dict[str, Any]:
+    described = {}
+    for file in [entry] if entry.is_file() else sorted(p for p in entry.rglob("*") if p.is_file()):
+        facts: dict[str, Any] = {"sha256": sha256(file), "bytes": file.stat().st_size}
+        if file.suffix == ".jsonl":
+            with file.open("rb") as lines:
+                facts["rows"] = sum(1 for _ in lines)
+        described[str(file.relative_to(base))] = facts
+    return described
+
+
+def _move(source: Path, target: Path) -> None:
+    """Move a file over `target`; a folder's files are moved into it, so that two stages can share `eval/`."""
+    if source.is_dir():
+        target.mkdir(exist_ok=True)
+        for child in source.iterdir():
+            _move(child, target / child.name)
+        source.rmdir()
+    else:
+        source.replace(target)
+
+
+class Run:
+    """A run directory and its config."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.config = parse(Config, read_json(root / "config.resolved.json"), str(root / "config.resolved.json"))
+
+    def split(self, name: str) -> Path:
+        """The real rows of a split: JSONL of `Example`."""
+        return self.root / "data" / f"{name}.jsonl"
+
+    @property
+    def journal_path(self) -> Path:
+        return self.root / "journal.sqlite"
+
+    def round_dir(self, round: int) -> Path:
+        return self.root / f"round-{round:03d}"
+
+    def stage(self, round: int, name: str) -> Stage:
+        return Stage(self, round, name)
+
+    def rounds(self) -> list[int]:
+        """Rounds that have a folder, in order."""
+        return sorted(int(path.name.removeprefix("round-")) for path in self.root.glob("round-[0-9]*"))
+
+    def decided(self) -> list[dict[str, Any]]:
+        """The `round.json` of every decided round, in order (round 0, the untouched student, first)."""
+        return [read_json(self.round_dir(n) / "round.json") for n in self.rounds() if self.stage(n, "decide").is_complete]
+
+    def accepted_round(self, before: int) -> int:
+        """The last accepted round before round `before`; 0 is the untouched student."""
+        return max((r["round"] for r in self.decided() if r["accepted"] and r["round"] < before), default=0)
+
+    def adapter(self, round: int) -> Path | None:
+        """The LoRA adapter of a round; None for round 0."""
+        return None if round == 0 else self.round_dir(round) / "adapter"
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the run's writer lock. Raises `UserError` where another process holds it."""
+        with (self.root / "run.lock").open("w") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise UserError(f"{self.root}: another process is writing to this run. Wait for it, or stop it.") from error
+            yield
