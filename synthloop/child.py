@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import ctypes
 import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from synthloop.errors import SynthloopError
+from synthloop.errors import SynthloopError, UserError
 from synthloop.store import Run
 
 INTERRUPTED = 130
+PR_SET_PDEATHSIG = 1
+"""From <linux/prctl.h>."""
 
 
 def stage_parser(description: str | None) -> argparse.ArgumentParser:
@@ -25,9 +29,9 @@ def stage_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def open_run(arguments: argparse.Namespace) -> Run:
-    """The run named by `--run`; the parser exits with 2 where `--run` or `--round` is missing."""
+    """The run named by `--run`. Raises `UserError` where `--run` or `--round` is missing."""
     if arguments.run is None or arguments.round is None:
-        raise SystemExit("expected --run DIR --round N")
+        raise UserError("expected --run DIR --round N, for example --run runs/quickstart --round 1.")
     return Run(arguments.run)
 
 
@@ -37,6 +41,7 @@ def run_child(main: Callable[[argparse.Namespace], None], *, parser: argparse.Ar
     A `SynthloopError` is shown as one message; a full disk and an interrupt say that the run can be resumed. Anything
     else is a bug and keeps its traceback.
     """
+    die_with_parent()
     logging.basicConfig(level=os.environ.get("SYNTHLOOP_LOG", "INFO"), format="%(message)s", stream=sys.stderr)
     for noisy in ("httpx", "urllib3", "filelock", "absl", "accelerate", "datasets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
@@ -50,6 +55,12 @@ def run_child(main: Callable[[argparse.Namespace], None], *, parser: argparse.Ar
         if error.errno != errno.ENOSPC:
             raise
         fail(f"The disk is full ({error}). Free some space; the same command resumes.", 4)
+
+
+def die_with_parent() -> None:
+    """Ask Linux to kill this process when its parent dies, so that a killed loop leaves no stage writing behind it."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def fail(message: str, code: int) -> None:

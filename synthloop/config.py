@@ -208,7 +208,7 @@ class Config(TrainJob):
     rounds: int = Field(default=3, gt=0)
     task: PluginRef
     splits: Splits = Splits()
-    roles: dict[str, RoleConfig | tuple[RoleConfig, ...]] = {}
+    roles: dict[str, tuple[RoleConfig, ...]] = {}
     generate: Generate = Generate()
     curate: Curate = Curate()
     mix: Mix = Mix()
@@ -221,7 +221,9 @@ class Config(TrainJob):
     @field_validator("roles", mode="before")
     @classmethod
     def _committee(cls, value: Any) -> Any:
-        return {role: tuple(one) if isinstance(one, list) else one for role, one in (value or {}).items()}
+        if not isinstance(value, dict):
+            return value
+        return {role: one if isinstance(one, list | tuple) else (one,) for role, one in value.items()}
 
     def committee(self, role: str) -> tuple[RoleConfig, ...]:
         """The engines that play `role`; 'student' is always there. Raises `UserError` for a role not in the config."""
@@ -229,8 +231,7 @@ class Config(TrainJob):
             return (self.student,)
         if role not in self.roles:
             raise UserError(f"roles.{role} is not in the config, and a recipe asks for it. {did_you_mean(role, self.roles)}")
-        members = self.roles[role]
-        return members if isinstance(members, tuple) else (members,)
+        return self.roles[role]
 
 
 def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -278,7 +279,7 @@ def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -
     """One line a mistake: its path, what was expected, what was found, and the nearest known key."""
     lines = []
     for item in error.errors():
-        path = prefix + ".".join(str(part) for part in item["loc"] if not str(part).startswith(("tuple[", "RoleConfig")))
+        path = prefix + ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             known = _fields(model, item["loc"][:-1])
             lines.append(f"unknown key '{path}'. {did_you_mean(str(item['loc'][-1]), known)}")
