@@ -48,13 +48,13 @@ def prompt_text(tokenizer: Any, messages: Sequence[Message], **template_kwargs: 
 
 def prompt_ids(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> list[int]:
     """Token ids of the prompt. Special tokens come from the template alone."""
-    ids: list[int] = tokenizer(prompt_text(tokenizer, messages, **template_kwargs), add_special_tokens=False)["input_ids"]
+    ids: list[int] = tokenizer(prompt_text(tokenizer, messages, **template_kwargs), add_special_tokens=False)[
+        "input_ids"
+    ]
     return ids
 
 
-def completion_ids(
-    tokenizer: Any, messages: Sequence[Message], completion: str, **template_kwargs: Any
-) -> list[int]:
+def completion_ids(tokenizer: Any, messages: Sequence[Message], completion: str, **template_kwargs: Any) -> list[int]:
     """Token ids of the assistant's turn after `messages`, its end-of-turn token included.
 
     Raises:

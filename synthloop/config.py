@@ -230,7 +230,9 @@ class Config(TrainJob):
         if role == "student" and role not in self.roles:
             return (self.student,)
         if role not in self.roles:
-            raise UserError(f"roles.{role} is not in the config, and a recipe asks for it. {did_you_mean(role, self.roles)}")
+            raise UserError(
+                f"roles.{role} is not in the config, and a recipe asks for it. {did_you_mean(role, self.roles)}"
+            )
         return self.roles[role]
 
 

@@ -1,9 +1,9 @@
 """The errors a user can meet, and the exit code of each.
 
-    SynthloopError
-    ├── UserError        exit 2: the user's mistake; shown as one message, no traceback
-    ├── CollapseStop     exit 3: the collapse guard stopped the run
-    └── StageFailed      exit 4: a stage's child process failed, or every engine of a role died
+SynthloopError
+├── UserError        exit 2: the user's mistake; shown as one message, no traceback
+├── CollapseStop     exit 3: the collapse guard stopped the run
+└── StageFailed      exit 4: a stage's child process failed, or every engine of a role died
 """
 
 from __future__ import annotations

@@ -77,7 +77,9 @@ class Journal:
 
     def tokens(self, role: str) -> tuple[int, int]:
         """(prompt, completion) tokens of all replies of `role` so far."""
-        query = "SELECT COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(completion_tokens), 0) FROM replies WHERE role = ?"
+        query = (
+            "SELECT COALESCE(SUM(prompt_tokens), 0), COALESCE(SUM(completion_tokens), 0) FROM replies WHERE role = ?"
+        )
         prompt, completion = self._db.execute(query, (role,)).fetchone()
         return int(prompt), int(completion)
 
@@ -87,5 +89,7 @@ class Journal:
     def __enter__(self) -> Journal:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()

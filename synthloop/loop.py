@@ -17,14 +17,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from synthloop import progress
 from synthloop.child import INTERRUPTED, PR_SET_PDEATHSIG
 from synthloop.config import Config, dump
-from synthloop.errors import StageFailed, SynthloopError, UserError
+from synthloop.errors import StageFailed, UserError
 from synthloop.journal import Journal
 from synthloop.provenance import write_provenance
 from synthloop.splits import prepare
@@ -39,11 +39,11 @@ class Step(NamedTuple):
 
 
 class Watcher(Protocol):
-    """What the loop tells of itself while it runs; the terminal and W&B are watchers."""
+    """What the loop tells of itself while it runs."""
 
     def step_started(self, round: int, step: Step) -> None: ...
 
-    def step_progress(self, update: dict[str, object]) -> None: ...
+    def step_progress(self, update: progress.Update) -> None: ...
 
     def step_ended(self, round: int, step: Step, seconds: float) -> None: ...
 
@@ -221,8 +221,10 @@ def _failure(code: int, step: Step, tail: list[str], log_path: Path) -> BaseExce
     return kind(f"The stage {name} {ended}. Its log: {log_path}\n{message}")
 
 
-def run_loop(run: Run, watcher: Watcher) -> dict[str, Any]:
+def run_loop(run: Run, watcher: Watcher, track: Callable[[Run, int], None]) -> dict[str, Any]:
     """Run, or resume, the whole loop under the run's lock.
+
+    `track(run, round)` is called after each decided round, and once more for the best one when its `test` is measured.
 
     Returns:
         The last `round.json`: its `action` says whether the rounds were used up ('continue') or why it stopped.
@@ -232,12 +234,14 @@ def run_loop(run: Run, watcher: Watcher) -> dict[str, Any]:
         prepare(run.config, run.root)
         for round in range(run.config.rounds + 1):
             verdict = _round(run, round, watcher)
+            track(run, round)
             watcher.round_ended(run, round)
             if verdict["action"] == "stop":
                 break
         best: int = verdict["best_round"]
         if best > 0:
             execute(run, best, test_step(run, best), watcher)
+            track(run, best)
         return verdict
 
 
@@ -285,7 +289,9 @@ def judge(config: Config, round: int, gate: dict[str, Any] | None) -> tuple[bool
         return True, "the untouched student"
     if gate is None:
         return False, "no sample was kept by curation, so nothing was trained; the last good adapter stands"
-    told = f"gain {gate['gain']:+.4f} over round {gate['against_round']} on gate (n={gate['n']}, p={gate['p_value']:.4g})"
+    told = (
+        f"gain {gate['gain']:+.4f} over round {gate['against_round']} on gate (n={gate['n']}, p={gate['p_value']:.4g})"
+    )
     if gate["gain"] <= config.decide.min_gain:
         return False, f"rolled back: {told} is not above decide.min_gain={config.decide.min_gain}"
     if gate["p_value"] > config.decide.max_p_value:
@@ -324,9 +330,3 @@ def stage_seconds(run: Run, round: int) -> float:
             record = stage.record()
             total += record["seconds"] * record.get("devices", 1)
     return total
-
-
-def describe(error: SynthloopError) -> str:
-    """The message shown for an error, and what a resumed run needs."""
-    resume = "" if isinstance(error, UserError) else "\nThe state is saved; the same command resumes."
-    return f"{error}{resume}"

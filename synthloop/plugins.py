@@ -41,7 +41,8 @@ REQUIRED: dict[Kind, tuple[str, ...]] = {
 def names(kind: Kind) -> list[str]:
     """The plugins of `kind` that ship with the project, sorted; nothing is imported but their package."""
     spec = importlib.util.find_spec(PACKAGES[kind])
-    assert spec is not None and spec.submodule_search_locations, PACKAGES[kind]
+    assert spec is not None, PACKAGES[kind]
+    assert spec.submodule_search_locations, PACKAGES[kind]
     return sorted(
         path.stem
         for folder in spec.submodule_search_locations
@@ -62,7 +63,9 @@ def load(kind: Kind, name: str) -> ModuleType:
     try:
         module = importlib.import_module(path)
     except ImportError as error:
-        raise UserError(f"The {kind} '{name}' cannot be imported: {error}. A dotted path must be on PYTHONPATH.") from error
+        raise UserError(
+            f"The {kind} '{name}' cannot be imported: {error}. A dotted path must be on PYTHONPATH."
+        ) from error
     missing = [attribute for attribute in REQUIRED[kind] if not hasattr(module, attribute)]
     if missing:
         raise UserError(f"The {kind} '{name}' ({module.__file__}) lacks {', '.join(missing)}.")

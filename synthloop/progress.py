@@ -13,12 +13,20 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 T = TypeVar("T")
 
 MARK = "\x1esynthloop "
 _INTERVAL_S = 0.25
+
+
+class Update(NamedTuple):
+    """`done` of `total` units of `what`."""
+
+    what: str
+    done: int
+    total: int
 
 
 def updates(total: int, what: str) -> Callable[[int], None]:
@@ -33,7 +41,7 @@ def updates(total: int, what: str) -> Callable[[int], None]:
             return
         last = now
         if under_loop:
-            print(MARK + json.dumps({"what": what, "done": done, "total": total}), file=sys.stderr, flush=True)
+            print(MARK + json.dumps(Update(what, done, total)._asdict()), file=sys.stderr, flush=True)
         elif sys.stderr.isatty():
             end = "\n" if done >= total else ""
             print(f"\r{what} {done}/{total}", end=end, file=sys.stderr, flush=True)
@@ -49,9 +57,6 @@ def track(items: Iterable[T], total: int, what: str) -> Iterator[T]:
         update(done)
 
 
-def parse(line: str) -> dict[str, object] | None:
+def parse(line: str) -> Update | None:
     """The update a stage wrote, or None when the line is ordinary output."""
-    if not line.startswith(MARK):
-        return None
-    update: dict[str, object] = json.loads(line.removeprefix(MARK))
-    return update
+    return Update(**json.loads(line.removeprefix(MARK))) if line.startswith(MARK) else None

@@ -1,4 +1,4 @@
-"""What a run was made with: versions, machine, models. Written once to `provenance.json`, never part of a fingerprint."""
+"""What a run was made with: versions, machine, models. Written once, never part of a fingerprint."""
 
 from __future__ import annotations
 

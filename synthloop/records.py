@@ -1,13 +1,13 @@
 """The rows that pass between stages: one JSON object a line, frozen, unknown keys refused.
 
-    Example   a real problem                    data/<split>.jsonl
-    Failure   what the student got wrong        round-NNN/failures.jsonl
-    Seed      what a recipe starts from         round-NNN/seeds.jsonl
-    Candidate what a recipe wrote               round-NNN/candidates.jsonl, curated.jsonl
-    Rejection a candidate a filter refused      round-NNN/rejected.jsonl
-    Row       what the student trains on        round-NNN/train.jsonl
-    Prediction what the student answered        round-NNN/eval/<split>.jsonl
-    Request, Completion   what an engine is asked and what it replies
+Example   a real problem                    data/<split>.jsonl
+Failure   what the student got wrong        round-NNN/failures.jsonl
+Seed      what a recipe starts from         round-NNN/seeds.jsonl
+Candidate what a recipe wrote               round-NNN/candidates.jsonl, curated.jsonl
+Rejection a candidate a filter refused      round-NNN/rejected.jsonl
+Row       what the student trains on        round-NNN/train.jsonl
+Prediction what the student answered        round-NNN/eval/<split>.jsonl
+Request, Completion   what an engine is asked and what it replies
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Score(Record):
 
 
 class Prediction(Record):
-    """One greedy or sampled reply of the student to a real example. `logprob` is the sum over completion tokens (nats)."""
+    """One reply of the student to a real example. `logprob` is the sum over completion tokens (nats)."""
 
     id: str
     slice: str | None
@@ -159,7 +159,8 @@ class Request(Record):
     """One thing asked of an engine.
 
     `sampling` holds vLLM `SamplingParams` names verbatim. `prompt_token_ids`, where given, replaces the rendering of
-    `messages` (used to score given text). `sample_index` tells repeated asks apart. `id` names it within a run; the journal keys on the content, not on `id`.
+    `messages` (used to score given text). `sample_index` tells repeated asks apart. `id` names it within a run; the
+    journal keys on the content, not on `id`.
     """
 
     id: str

@@ -121,7 +121,9 @@ def _sizes(published: dict[str, list[Example]]) -> str:
 def _distinct(published: dict[str, list[Example]]) -> tuple[dict[str, list[Example]], dict[str, Any]]:
     """Each split with repeated rows (same input and completion) once, and how many were repeats."""
     unique = {name: list({row.id: row for row in rows}.values()) for name, rows in published.items()}
-    repeats = {name: len(published[name]) - len(rows) for name, rows in unique.items() if len(published[name]) > len(rows)}
+    repeats = {
+        name: len(published[name]) - len(rows) for name, rows in unique.items() if len(published[name]) > len(rows)
+    }
     if repeats:
         log.warning("repeated rows left out of the splits: %s", repeats)
     return unique, {"repeated_rows": repeats}

@@ -91,7 +91,9 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file. Is this a run directory whose stages up to here are complete?") from error
+        raise UserError(
+            f"{path}: no such file. Is this a run directory whose stages up to here are complete?"
+        ) from error
     except json.JSONDecodeError as error:
         raise UserError(f"{path}: not valid JSON ({error}).") from error
 
@@ -193,7 +195,7 @@ class Stage(NamedTuple):
         yield Writer(self.partial, notes)
         mark.unlink()
         _flush(self.partial)
-        outputs = {}
+        outputs: dict[str, Any] = {}
         for entry in sorted(self.partial.iterdir()):
             outputs |= _describe(entry, self.partial)
             _move(entry, self.folder / entry.name)
@@ -262,7 +264,9 @@ class Run:
 
     def decided(self) -> list[dict[str, Any]]:
         """The `round.json` of every decided round, in order (round 0, the untouched student, first)."""
-        return [read_json(self.round_dir(n) / "round.json") for n in self.rounds() if self.stage(n, "decide").is_complete]
+        return [
+            read_json(self.round_dir(n) / "round.json") for n in self.rounds() if self.stage(n, "decide").is_complete
+        ]
 
     def accepted_round(self, before: int) -> int:
         """The last accepted round before round `before`; 0 is the untouched student."""
@@ -279,5 +283,7 @@ class Run:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise UserError(f"{self.root}: another process is writing to this run. Wait for it, or stop it.") from error
+                raise UserError(
+                    f"{self.root}: another process is writing to this run. Wait for it, or stop it."
+                ) from error
             yield

@@ -113,7 +113,9 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             try:
                 row = json.loads(line)
             except json.JSONDecodeError as error:
-                raise UserError(f"{path}, line {number}: not valid JSON ({error.msg} at column {error.colno}).") from error
+                raise UserError(
+                    f"{path}, line {number}: not valid JSON ({error.msg} at column {error.colno})."
+                ) from error
             if not isinstance(row, dict):
                 raise UserError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}.")
             yield number, row

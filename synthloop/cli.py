@@ -1,0 +1,246 @@
+"""The command line: `synthloop COMMAND`. Heavy imports happen inside commands, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+from rich.console import Console
+
+from synthloop.child import INTERRUPTED
+from synthloop.errors import CollapseStop, SynthloopError, UserError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Fine-tune a student with a closed synthetic-data loop.",
+)
+
+ConfigFile = Annotated[Path, typer.Argument(help="YAML, for example configs/quickstart.yaml")]
+Overrides = Annotated[Optional[list[str]], typer.Argument(help="key.path=value, for example rounds=5")]  # noqa: UP045
+RunDir = Annotated[Path, typer.Argument(help="run directory, for example runs/quickstart")]
+RunOption = Annotated[Path, typer.Option("--run", help="run directory")]
+RoundOption = Annotated[int, typer.Option("--round", help="round number")]
+
+
+@contextmanager
+def user_errors() -> Iterator[None]:
+    """Turn this project's errors into one message and the exit code of DESIGN section 8."""
+    try:
+        yield
+    except SynthloopError as error:
+        Console(stderr=True).print("error:", str(error), style="red", highlight=False, markup=False, soft_wrap=True)
+        if not isinstance(error, UserError | CollapseStop):
+            print("The state is saved; the same command resumes.", file=sys.stderr)
+        raise typer.Exit(error.exit_code) from error
+    except KeyboardInterrupt as error:
+        print("\nInterrupted. The state is saved; the same command resumes.", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from error
+
+
+@app.command()
+def run(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    run_dir: Annotated[Optional[Path], typer.Option("--run-dir", help="default: runs/<name>")] = None,  # noqa: UP045
+    restart_from: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--from", help="redo from STAGE (latest round) or ROUND/STAGE"),
+    ] = None,
+) -> None:
+    """Run the loop; the same command again resumes it."""
+    from synthloop import loop, report
+    from synthloop.check import check_config
+    from synthloop.config import load_config
+    from synthloop.terminal import Terminal, closing_lines, round_table
+    from synthloop.tracking import Tracker
+
+    with user_errors():
+        loaded = load_config(config, overrides or [])
+        check_config(loaded, str(config))
+        opened = loop.open_run(loaded, run_dir or Path("runs") / loaded.name, restart_from)
+        console = Console()
+        tracker = Tracker(opened)
+        try:
+            with Terminal(opened, console) as terminal:
+                loop.run_loop(opened, terminal, tracker)
+        finally:
+            tracker.close()
+            written = report.write(opened)
+        console.print(round_table(written))
+        for line in closing_lines(written):
+            console.print(line, highlight=False, soft_wrap=True)
+        console.print(f"Report: {opened.root / 'report.json'}", highlight=False, soft_wrap=True)
+
+
+@app.command()
+def check(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Find every config mistake; no model is loaded."""
+    from synthloop.check import check_config
+    from synthloop.config import load_config
+
+    with user_errors():
+        loaded = load_config(config, overrides or [])
+        check_config(loaded, str(config))
+        print(f"{config}: ok")
+
+
+def _stage(run_dir: Path, round_number: int, command: list[str]) -> None:
+    """Run one stage of an existing run in the foreground, under the run's lock, and exit with its code."""
+    from synthloop.store import Run
+
+    with user_errors(), Run(run_dir).lock():
+        print("$", " ".join(command), file=sys.stderr)
+        code = subprocess.call(command)
+    raise typer.Exit(code if code >= 0 else 4)
+
+
+def _python_stage(module: str, run_dir: Path, round_number: int, *more: str) -> None:
+    _stage(
+        run_dir,
+        round_number,
+        [sys.executable, "-m", module, "--run", str(run_dir), "--round", str(round_number), *more],
+    )
+
+
+@app.command()
+def generate(run_dir: RunOption, round_number: RoundOption) -> None:
+    """Stages `seed` and `generate` of one round: failures to candidates."""
+    _python_stage("generate.run", run_dir, round_number)
+
+
+@app.command()
+def curate(run_dir: RunOption, round_number: RoundOption) -> None:
+    """Stage `curate` of one round: candidates to kept and rejected."""
+    _python_stage("generate.curate", run_dir, round_number)
+
+
+@app.command()
+def mix(run_dir: RunOption, round_number: RoundOption) -> None:
+    """Stage `mix` of one round: real and kept synthetic rows to training rows."""
+    _python_stage("train.mix", run_dir, round_number)
+
+
+@app.command("eval")
+def evaluate(run_dir: RunOption, round_number: RoundOption) -> None:
+    """Stage `eval` of one round: scores on probe and gate, failures, collapse signals."""
+    _python_stage("eval.run", run_dir, round_number)
+
+
+@app.command()
+def train(
+    config: Annotated[Optional[Path], typer.Argument(help="YAML with student and train")] = None,  # noqa: UP045
+    overrides: Overrides = None,
+    run_dir: Annotated[Optional[Path], typer.Option("--run", help="a run directory: its stage `train`")] = None,  # noqa: UP045
+    round_number: Annotated[Optional[int], typer.Option("--round")] = None,  # noqa: UP045
+    data: Annotated[Optional[Path], typer.Option("--data", help="JSONL of messages, or prompt and completion")] = None,  # noqa: UP045
+    output: Annotated[Optional[Path], typer.Option("--output", help="folder for adapter/ and checkpoints/")] = None,  # noqa: UP045
+) -> None:
+    """Stage `train` of one round, or a plain LoRA training: synthloop train CONFIG --data ROWS.jsonl --output DIR."""
+    from synthloop.config import TrainJob, parse, read_yaml
+    from synthloop.loop import launch
+    from synthloop.store import Run
+
+    if run_dir is not None and round_number is not None:
+        with user_errors():
+            accelerate = Run(run_dir).config.train.accelerate
+        _stage(
+            run_dir, round_number, launch(accelerate, "train.run", "--run", str(run_dir), "--round", str(round_number))
+        )
+    with user_errors():
+        if config is None or data is None or output is None:
+            raise UserError("expected --run DIR --round N, or CONFIG --data ROWS.jsonl --output DIR.")
+        content = read_yaml(config, overrides or [])
+        job = parse(TrainJob, {key: content[key] for key in TrainJob.model_fields if key in content}, str(config))
+        arguments = ["--config", str(config), "--data", str(data), "--output", str(output), *(overrides or [])]
+        command = launch(job.train.accelerate, "train.run", *arguments)
+        print("$", " ".join(command), file=sys.stderr)
+        code = subprocess.call(command)
+    raise typer.Exit(code if code >= 0 else 4)
+
+
+@app.command()
+def status(run_dir: RunDir) -> None:
+    """Where a run is: the rounds so far, and the next stage."""
+    from synthloop import report
+    from synthloop.store import STAGES, Run
+    from synthloop.terminal import round_table
+
+    with user_errors():
+        opened = Run(run_dir)
+        console = Console()
+        console.print(round_table(report.build(opened)))
+        for round in opened.rounds():
+            if not opened.stage(round, "decide").is_complete:
+                done = [name for name in STAGES if opened.stage(round, name).is_complete]
+                print(f"Round {round} is under way; complete: {', '.join(done) or 'nothing yet'}.")
+
+
+@app.command("report")
+def report_command(run_dir: RunDir) -> None:
+    """Write report.json and report.html anew and print the round table."""
+    from synthloop import page, report
+    from synthloop.store import Run
+    from synthloop.terminal import closing_lines, round_table
+
+    with user_errors():
+        opened = Run(run_dir)
+        written = report.write(opened)
+        page.write(opened, written)
+        console = Console()
+        console.print(round_table(written))
+        for line in closing_lines(written):
+            console.print(line, highlight=False, soft_wrap=True)
+        print(run_dir / "report.json")
+        print(run_dir / "report.html")
+
+
+@app.command()
+def trace(
+    run_dir: RunDir, sample_id: Annotated[str, typer.Argument(help="a candidate's or a real example's id")]
+) -> None:
+    """Where a sample came from: its seed, every request and reply, its fate in curation, the rounds trained on it."""
+    from synthloop.store import Run
+    from synthloop.trace import trace_lines
+
+    with user_errors():
+        for line in trace_lines(Run(run_dir), sample_id):
+            print(line)
+
+
+@app.command()
+def compare(one: RunDir, other: RunDir) -> None:
+    """Two runs on the same `test` rows: each score, and the paired difference with its interval."""
+    command = [sys.executable, "-m", "eval.compare", "--run", str(one), "--against", str(other)]
+    raise typer.Exit(subprocess.call(command))
+
+
+@app.command()
+def export(
+    run_dir: RunDir,
+    to: Annotated[Path, typer.Option("--to", help="folder to write")],
+    merge: Annotated[bool, typer.Option("--merge", help="merge the adapter into the student's weights")] = False,
+) -> None:
+    """The best round's adapter (or, with --merge, whole model) in a folder of its own."""
+    command = [
+        sys.executable,
+        "-m",
+        "train.export",
+        "--run",
+        str(run_dir),
+        "--to",
+        str(to),
+        *(["--merge"] if merge else []),
+    ]
+    raise typer.Exit(subprocess.call(command))
+
+
+def main() -> None:
+    """The console script."""
+    app()

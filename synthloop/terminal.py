@@ -1,0 +1,110 @@
+"""What a person sees while the loop runs: the round table, the commands, one progress bar; plain lines in a pipe."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from synthloop.loop import Step
+from synthloop.progress import Update
+from synthloop.report import build
+from synthloop.store import Run
+
+
+def interval(scores: dict[str, Any] | None, *, key: str = "value", signed: bool = False) -> str:
+    """'63.2 (58.1-67.9)': a score in percent with its interval; '-' where there is none."""
+    if not scores:
+        return "-"
+    sign = "+" if signed else ""
+    value, low, high = (100 * scores[name] for name in (key, "ci_low", "ci_high"))
+    return f"{value:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
+
+
+def round_table(report: dict[str, Any]) -> Table:
+    """One line a round: scores with intervals, the mix, the funnel, the verdicts."""
+    table = Table(title=f"{report['name']} (percent, 95% intervals)", title_justify="left")
+    for heading in ("round", "probe", "gate", "test", "gain probe/gate", "kept", "real tokens", "collapse", "decision"):
+        table.add_column(heading, justify="left" if heading in ("collapse", "decision") else "right")
+    for one in report["rounds"]:
+        table.add_row(*_row(one))
+    return table
+
+
+def _row(one: dict[str, Any]) -> list[str]:
+    scores, mix, generated, gain = one["eval"], one["mix"], one["generate"], one["overfitting"]
+    accepted = "accepted" if one["accepted"] else "rolled back"
+    return [
+        str(one["round"]),
+        *(interval(scores.get(split)) for split in ("probe", "gate", "test")),
+        f"{100 * gain['probe_gain']:+.1f}/{100 * gain['gate_gain']:+.1f}" if gain else "-",
+        f"{generated['kept']}/{generated['candidates']}" if generated else "-",
+        f"{100 * mix['real_fraction']:.0f}%" if mix else "-",
+        one["collapse"]["verdict"] if one["collapse"] else "-",
+        accepted if one["round"] else "baseline",
+    ]
+
+
+def closing_lines(report: dict[str, Any]) -> list[str]:
+    """The headline in words: the gain on test with n, interval and p, and the best round."""
+    gain = report["gain"]
+    if gain is None:
+        return [f"Best round: {report['best_round']} (the untouched student); no round was accepted."]
+    return [
+        f"Best round: {report['best_round']}. Gain on {gain['split']} over the untouched student: "
+        f"{interval(gain, signed=True)} points, n={gain['n']}, p={gain['p_value']:.2g}.",
+        *([f"Stopped by {report['stopped_by']}."] if report["stopped_by"] else []),
+    ]
+
+
+class Terminal:
+    """The loop's watcher that draws. In a pipe it prints one line a step and the table at the end of each round."""
+
+    def __init__(self, run: Run, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        )
+        self._bar: Any = None
+        self._table = round_table(build(run))
+        self._live = Live(self._view(), console=console, refresh_per_second=4) if console.is_terminal else None
+
+    def __enter__(self) -> Terminal:
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live:
+            self._live.stop()
+
+    def _view(self) -> Group:
+        return Group(self._table, self._progress)
+
+    def step_started(self, round: int, step: Step) -> None:
+        self._console.print(f"round {round} $ {shlex.join(step.command)}", style="dim", highlight=False, soft_wrap=True)
+        self._bar = self._progress.add_task(f"round {round} {'+'.join(step.stages)}", total=None)
+
+    def step_progress(self, update: Update) -> None:
+        if self._bar is not None:
+            self._progress.update(self._bar, completed=update.done, total=update.total)
+
+    def step_ended(self, round: int, step: Step, seconds: float) -> None:
+        self._progress.remove_task(self._bar)
+        self._bar = None
+        self._console.print(
+            f"round {round}   {'+'.join(step.stages)} done in {seconds:.1f} s", style="dim", highlight=False
+        )
+
+    def round_ended(self, run: Run, round: int) -> None:
+        report = build(run)
+        self._table = round_table(report)
+        self._console.print(f"round {round}   {report['rounds'][round]['reason']}", highlight=False)
+        if self._live:
+            self._live.update(self._view())
+        else:
+            self._console.print(self._table)

@@ -1,0 +1,138 @@
+"""Metrics of each round: `metrics.jsonl` is the truth, W&B is told from it and can be replayed from it.
+
+W&B keys have `round` as x-axis: `eval/<split>/<metric>` with `ci_low` and `ci_high`, `mix/...`, `generate/yield`,
+`curate/rejected/<filter>`, `collapse/...`, `cost/...`. All arms of one study share a group; a resumed run continues
+the same W&B run by its stored id.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from typing import Any, Literal
+
+from synthloop.config import dump
+from synthloop.report import round_facts
+from synthloop.store import Run, read_json, write_json
+
+
+def round_metrics(run: Run, round: int) -> dict[str, float | str | int]:
+    """The flat metrics of a decided round, by their W&B keys."""
+    facts = round_facts(run, round)
+    metrics: dict[str, Any] = {"round": round, "accepted": int(facts["accepted"])}
+    for split, scores in facts["eval"].items():
+        metrics[f"eval/{split}/{scores['metric']}"] = scores["value"]
+        metrics |= {f"eval/{split}/{key}": scores[key] for key in ("ci_low", "ci_high", "n", "truncated")}
+        for name, part in scores["slices"].items():
+            metrics[f"eval/{split}/slice/{name}"] = part["value"]
+    if facts["overfitting"]:
+        metrics |= {f"eval/{key}": value for key, value in facts["overfitting"].items()}
+    if facts["mix"]:
+        names = ("real_fraction", "real_tokens", "synthetic_tokens", "real_rows", "synthetic_rows", "max_depth")
+        metrics |= {f"mix/{name}": facts["mix"][name] for name in names}
+    metrics |= _generation(facts["generate"], facts["funnel"])
+    if facts["collapse"]:
+        metrics["collapse/verdict"] = facts["collapse"]["verdict"]
+        metrics |= {f"collapse/{name}": value for name, value in facts["collapse"]["signals"].items()}
+    metrics["cost/gpu_seconds"] = facts["gpu_seconds"]
+    return {key: value for key, value in metrics.items() if value is not None}
+
+
+def _generation(generated: dict[str, Any] | None, funnel: dict[str, Any] | None) -> dict[str, Any]:
+    metrics: dict[str, Any] = {"cost/prompt_tokens": 0, "cost/completion_tokens": 0}
+    if generated:
+        metrics |= {f"cost/{name}": generated[name] for name in ("prompt_tokens", "completion_tokens")}
+        metrics |= {f"generate/{name}": generated[name] for name in ("requests", "candidates", "kept", "truncated")}
+    if funnel:
+        asked = funnel["kept"] + sum(funnel["rejected"].values())
+        metrics["generate/yield"] = funnel["kept"] / asked if asked else 0.0
+        metrics |= {f"curate/rejected/{name}": count for name, count in funnel["rejected"].items()}
+    return metrics
+
+
+def log_round(run: Run, round: int) -> dict[str, Any]:
+    """Append the round to `metrics.jsonl` (once; a resumed run does not repeat it) and return its metrics.
+
+    The last line of a round wins for a reader: the best round is written again when its `test` score is measured.
+    """
+    metrics = round_metrics(run, round)
+    path = run.root / "metrics.jsonl"
+    known = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+    line = json.dumps(metrics)
+    if line not in known:
+        with path.open("a", encoding="utf-8") as stream:
+            stream.write(line + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    return metrics
+
+
+class Wandb:
+    """Tells W&B of each round. Opened at the first round; offline where there is no key."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._state_path = run.root / "wandb.json"
+        self._state: dict[str, Any] = (
+            read_json(self._state_path) if self._state_path.exists() else {"id": secrets.token_hex(4), "logged": []}
+        )
+        self._wandb: Any = None
+
+    def log(self, metrics: dict[str, Any]) -> None:
+        """Log one line of `metrics.jsonl`, unless it was logged before."""
+        line = json.dumps(metrics)
+        if line in self._state["logged"]:
+            return
+        if self._wandb is None:
+            write_json(self._state_path, self._state)
+            self._wandb = self._open()
+        self._wandb.log(metrics)
+        self._state["logged"].append(line)
+        write_json(self._state_path, self._state)
+
+    def _open(self) -> Any:
+        import wandb
+
+        config = self._run.config
+        opened = wandb.init(
+            project=config.tracking.project,
+            group=os.environ.get("WANDB_RUN_GROUP", config.name),
+            name=self._run.root.name,
+            id=self._state["id"],
+            resume="allow",
+            mode=wandb_mode(config.tracking.wandb),
+            dir=self._run.root,
+            config=dump(config),
+            settings=wandb.Settings(console="off", silent=True),
+        )
+        opened.define_metric("round")
+        opened.define_metric("*", step_metric="round")
+        return opened
+
+    def close(self) -> None:
+        if self._wandb is not None:
+            self._wandb.finish()
+
+
+def wandb_mode(asked: Literal["auto", "online", "offline", "off"]) -> Literal["online", "offline", "disabled"]:
+    """W&B's own mode for `tracking.wandb`: 'auto' is online with a key (or a login), else offline."""
+    if asked != "auto":
+        return "disabled" if asked == "off" else asked
+    return "online" if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE") == "online" else "offline"
+
+
+class Tracker:
+    """Writes `metrics.jsonl` after each round and, unless it is off, tells W&B."""
+
+    def __init__(self, run: Run) -> None:
+        self._wandb = None if run.config.tracking.wandb == "off" else Wandb(run)
+
+    def __call__(self, run: Run, round: int) -> None:
+        metrics = log_round(run, round)
+        if self._wandb is not None:
+            self._wandb.log(metrics)
+
+    def close(self) -> None:
+        if self._wandb is not None:
+            self._wandb.close()
