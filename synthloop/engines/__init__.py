@@ -7,16 +7,29 @@ Completions come back in the order they finish. An engine module provides
 
     class Config(EngineConfig)                       its settings
     open(cfg, adapter=None) -> Engine                `adapter` is a PEFT LoRA folder to put on the model
+
+What an engine is asked is `{**cfg.sampling, **request.sampling}`. The caller puts everything that matters into
+`request.sampling`, because the journal keys on it; the engine's merge only fills what the caller left to the role.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from synthloop.engines._fingerprint import folder_fingerprint
+from synthloop.errors import UserError
+from synthloop.journal import Journal, request_key
 from synthloop.records import Completion, Request
+
+# vllm/config/lora.py of vLLM 0.31, `MaxLoRARanks`; a test compares the two.
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+# Engine arguments that change what is answered, and not only how fast or where.
+ANSWER_ARGS = ("dtype", "quantization", "max_model_len", "hf_overrides", "load_format", "seed", "logits_processors")
 
 
 class EngineConfig(BaseModel):
@@ -40,17 +53,116 @@ class Engine(Protocol):
     """What the driver and the evaluation talk to."""
 
     def submit(self, request: Request) -> None:
-        """Queue `request`. Raises `UserError` if it can never be served (prompt longer than the context)."""
+        """Queue `request`. One that can never be served (prompt longer than the context) completes with
+        `finish_reason` 'error'. Raises `UserError` on sampling the engine does not know."""
 
     def poll(self) -> list[Completion]:
-        """Block until something finished and return it; an empty list means that nothing is in flight."""
+        """Block until something finished and return it; an empty list means that nothing is in flight.
+
+        Raises `StageFailed` when the engine died for good; what came before is in the caller's journal.
+        """
 
     def close(self) -> None:
-        """Free the device and stop any child process."""
+        """Free the device and stop any child process. Closing twice is allowed."""
+
+
+def identity(cfg: EngineConfig, adapter: Path | None = None) -> dict[str, Any]:
+    """What the journal keys on beside the request: engine, model, revision, adapter, and settings that change answers.
+
+    A local model counts by its content, so a run directory can move; a hub id by its name and revision.
+    """
+    answer_args = {name: value for name, value in cfg.args.items() if name in ANSWER_ARGS}
+    settings = {
+        "tokenizer": cfg.tokenizer and _content_name(cfg.tokenizer),
+        "sampling": cfg.sampling,
+        "chat_template_kwargs": cfg.chat_template_kwargs,
+        "args": answer_args,
+    }
+    return {
+        "engine": type(cfg).__module__.rpartition(".")[2],
+        "model": _content_name(cfg.model),
+        "revision": cfg.revision,
+        "adapter": None if adapter is None else adapter_fingerprint(adapter),
+        **{name: value for name, value in settings.items() if value},
+    }
+
+
+def _content_name(model: str) -> str:
+    folder = Path(model)
+    return f"local:{folder_fingerprint(folder)}" if folder.is_dir() else model
+
+
+def adapter_fingerprint(adapter: Path) -> str:
+    """Hash of a PEFT adapter's weights and settings, the path of its base model left out."""
+    config = _adapter_config(adapter)
+    config.pop("base_model_name_or_path", None)
+    weights = folder_fingerprint(adapter, patterns=("adapter_model.*",), sample=False)
+    return folder_fingerprint(adapter, patterns=(), salt=json.dumps([config, weights], sort_keys=True))
 
 
 def adapter_rank(adapter: Path) -> int:
-    """The LoRA rank `r` of a PEFT adapter folder."""
-    import json
+    """The LoRA rank of a PEFT adapter folder: the largest one of `r` and `rank_pattern`.
 
-    return int(json.loads((adapter / "adapter_config.json").read_text())["r"])
+    Raises:
+        UserError: the folder is not a PEFT adapter.
+    """
+    config = _adapter_config(adapter)
+    return max(int(config["r"]), *(int(rank) for rank in (config.get("rank_pattern") or {}).values()), 0)
+
+
+def _adapter_config(adapter: Path) -> dict[str, Any]:
+    path = adapter / "adapter_config.json"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file. Expected a PEFT adapter folder, as `train` writes it.")
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return config
+
+
+def max_lora_rank(rank: int, limit: int | None = None) -> int:
+    """The smallest `max_lora_rank` of vLLM that holds `rank`, or the user's own `limit` where that is enough.
+
+    Raises:
+        UserError: the rank is above the user's limit or above vLLM's.
+    """
+    largest = limit if limit is not None else LORA_RANKS[-1]
+    if rank > largest:
+        named = "args.max_lora_rank" if limit is not None else "vLLM's largest max_lora_rank"
+        raise UserError(
+            f"The adapter's LoRA rank is {rank}, above {named} of {largest}. "
+            f"Raise args.max_lora_rank (one of {', '.join(map(str, LORA_RANKS))}) or lower train.lora.r."
+        )
+    return limit if limit is not None else next(size for size in LORA_RANKS if size >= rank)
+
+
+def complete_all(
+    engine: Engine,
+    requests: Sequence[Request],
+    journal: Journal | None = None,
+    identity: dict[str, Any] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+    *,
+    max_in_flight: int = 1024,
+) -> list[Completion]:
+    """The reply to each request, in their order; what the journal holds is not asked again.
+
+    Equal requests (same content, any id) are asked once. Replies are journaled as they come, failed ones
+    (`finish_reason` 'error') never. At most `max_in_flight` requests wait in the engine.
+
+    Args:
+        identity: what `identity()` says of the engine; required with a journal.
+        on_progress: called with (number done, number of requests) whenever replies came.
+    """
+    assert journal is None or identity is not None, "a journal needs the engine's identity"
+    keys = [request_key(identity or {}, request) for request in requests]
+    replies: dict[str, Completion] = {}
+    for key in keys if journal else ():
+        if (known := journal.get(key)) is not None:  # type: ignore[union-attr]
+            replies[key] = known
+    asked = {key: request for key, request in zip(keys, requests, strict=True) if key not in replies}
+    for key, reply in _stream(engine, asked, journal, str((identity or {}).get("model")), max_in_flight):
+        replies[key] = reply
+        if on_progress:
+            on_progress(sum(key in replies for key in keys), len(requests))
+    return [
+        replies[key].model_copy(update={"request_id": request.id}) for key, request in zip(keys, requests, strict=True)
+    ]
