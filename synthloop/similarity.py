@@ -119,7 +119,7 @@ def _min_hash(grams: set[str]) -> RMinHash:
 
 
 def _num_bands(threshold: float) -> int:
-    """The fewest bands of b = 128/r rows for which 1 - (1 - t^r)^b reaches the recall (Leskovec et al., MMDS, 3.4.2)."""
+    """The fewest bands b of r = 128/b rows with 1 - (1 - t^r)^b at the recall (Leskovec et al., MMDS, 3.4.2)."""
     for rows in (64, 32, 16, 8, 4, 2):
         bands = _NUM_PERM // rows
         if 1 - (1 - threshold**rows) ** bands >= _MIN_RECALL:
