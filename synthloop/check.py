@@ -145,7 +145,7 @@ def _model(folder: Path, tokenizer: str | None, system: bool) -> Iterator[str]:
         return
     template = chat_template(folder)
     if template is None:
-        yield f"the tokenizer in {folder} has no chat template. Add chat_template.jinja, or use an instruction-tuned model."
+        yield f"the tokenizer in {folder} has no chat template. Add chat_template.jinja, or take an instruct model."
     else:
         yield from _dropped_turns(template, folder, system)
 
@@ -236,8 +236,8 @@ def _long_prompts(config: Config, task: Task, rows: list[Example], probes: int =
     if over:
         size, row = over[0]
         yield (
-            f"at least {len(over)} prompts are longer than the student's context: the example {row.id} has {size} tokens "
-            f"before the template, the context is {limit}. Shorten them, or raise student.args.max_model_len."
+            f"at least {len(over)} prompts are longer than the student's context: the example {row.id} has {size} "
+            f"tokens before the template, the context is {limit}. Shorten them, or raise student.args.max_model_len."
         )
 
 

@@ -14,8 +14,11 @@ What an engine is asked is `{**cfg.sampling, **request.sampling}`. The caller pu
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -96,8 +99,8 @@ def adapter_fingerprint(adapter: Path) -> str:
     """Hash of a PEFT adapter's weights and settings, the path of its base model left out."""
     config = _adapter_config(adapter)
     config.pop("base_model_name_or_path", None)
-    weights = folder_fingerprint(adapter, patterns=("adapter_model.*",), sample=False)
-    return folder_fingerprint(adapter, patterns=(), salt=json.dumps([config, weights], sort_keys=True))
+    weights = folder_fingerprint(adapter, patterns=("adapter_model.*",), whole=True)
+    return hashlib.sha256(json.dumps([config, weights], sort_keys=True).encode()).hexdigest()[:16]
 
 
 def adapter_rank(adapter: Path) -> int:
@@ -154,15 +157,34 @@ def complete_all(
     """
     assert journal is None or identity is not None, "a journal needs the engine's identity"
     keys = [request_key(identity or {}, request) for request in requests]
-    replies: dict[str, Completion] = {}
-    for key in keys if journal else ():
-        if (known := journal.get(key)) is not None:  # type: ignore[union-attr]
-            replies[key] = known
-    asked = {key: request for key, request in zip(keys, requests, strict=True) if key not in replies}
-    for key, reply in _stream(engine, asked, journal, str((identity or {}).get("model")), max_in_flight):
-        replies[key] = reply
+    known = {} if journal is None else {key: reply for key in keys if (reply := journal.get(key)) is not None}
+    asked = {key: request for key, request in zip(keys, requests, strict=True) if key not in known}
+    repeats = Counter(keys)
+    num_done = sum(repeats[key] for key in known)
+    if on_progress:
+        on_progress(num_done, len(keys))
+    for replies in _stream(engine, asked, max_in_flight):
+        if journal is not None:
+            model = str((identity or {})["model"])
+            journal.put((key, model, asked[key], reply) for key, reply in replies if reply.finish_reason != "error")
+        known.update(replies)
+        num_done += sum(repeats[key] for key, _ in replies)
         if on_progress:
-            on_progress(sum(key in replies for key in keys), len(requests))
-    return [
-        replies[key].model_copy(update={"request_id": request.id}) for key, request in zip(keys, requests, strict=True)
-    ]
+            on_progress(num_done, len(keys))
+    return [known[key].model_copy(update={"request_id": one.id}) for key, one in zip(keys, requests, strict=True)]
+
+
+def _stream(engine: Engine, asked: dict[str, Request], max_in_flight: int) -> Iterator[list[tuple[str, Completion]]]:
+    """(key, reply) pairs as they finish. Requests go to the engine under their key, so that ids need not be unique."""
+    waiting = iter(asked.items())
+    num_in_flight = 0
+    while True:
+        for key, request in itertools.islice(waiting, max_in_flight - num_in_flight):
+            engine.submit(request.model_copy(update={"id": key}))
+            num_in_flight += 1
+        replies = engine.poll()
+        if not replies:
+            assert num_in_flight == 0, f"the engine lost {num_in_flight} requests"
+            return
+        num_in_flight -= len(replies)
+        yield [(one.request_id, one.model_copy(update={"request_id": asked[one.request_id].id})) for one in replies]

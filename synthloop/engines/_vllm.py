@@ -1,0 +1,87 @@
+"""What the two vLLM engines, in-process and server, share. Nothing here imports vLLM."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from synthloop.engines import EngineConfig, adapter_rank, max_lora_rank
+from synthloop.errors import did_you_mean
+
+# Set only where the user has not; each was measured (docs/architecture.md, engines).
+CPU_ARGS: dict[str, Any] = {
+    # vLLM's default share of memory refuses to start on a busy machine.
+    "gpu_memory_utilization": 0.25,
+    # Compiling takes longer than small models run; LoRA turns it off anyway.
+    "enforce_eager": True,
+    # A per-request seed crashes the CPU sampler when a prefill is split ("CPU Generator does not use offset").
+    # Without chunks vLLM raises max_num_batched_tokens to max_model_len by itself.
+    "enable_chunked_prefill": False,
+    # Without it small models fill guided JSON with spaces up to max_tokens.
+    "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+}
+CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1"}
+
+
+@cache
+def is_cpu_build() -> bool:
+    """Whether the installed vLLM is a CPU build, told the way vLLM does, without importing it."""
+    try:
+        return "cpu" in metadata.version("vllm")
+    except metadata.PackageNotFoundError:
+        return any(one.name == "vllm-cpu" for one in metadata.distributions(name="vllm-cpu"))
+
+
+def engine_args(cfg: EngineConfig, adapter: Path | None) -> dict[str, Any]:
+    """vLLM's `EngineArgs`: our defaults, then the adapter's needs, then the user's `args` verbatim.
+
+    Raises:
+        UserError: the adapter's rank is above `args.max_lora_rank` or vLLM's limit.
+    """
+    args: dict[str, Any] = {"model": cfg.model, "disable_log_stats": True}
+    if cfg.revision is not None:
+        args |= {"revision": cfg.revision, "tokenizer_revision": cfg.revision}
+    if cfg.tokenizer is not None:
+        args["tokenizer"] = cfg.tokenizer
+    if is_cpu_build():
+        args |= CPU_ARGS
+    args |= cfg.args
+    if adapter is not None:
+        rank = max_lora_rank(adapter_rank(adapter), cfg.args.get("max_lora_rank"))
+        args |= {"enable_lora": True, "max_lora_rank": rank}
+    return args
+
+
+@cache
+def _field_names(module_path: str, class_name: str) -> frozenset[str]:
+    """The annotated fields of a class of the installed vLLM, read from its source; empty where vLLM is missing."""
+    spec = importlib.util.find_spec("vllm")
+    if spec is None or spec.origin is None:
+        return frozenset()
+    tree = ast.parse((Path(spec.origin).parent / module_path).read_text(encoding="utf-8"))
+    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
+    fields = (node.target for node in body if isinstance(node, ast.AnnAssign))
+    return frozenset(name.id for name in fields if isinstance(name, ast.Name) and not name.id.startswith("_"))
+
+
+def check_args(args: dict[str, Any]) -> dict[str, Any]:
+    """`args`, all of them names of `EngineArgs`. Raises `ValueError` naming the first that is not."""
+    return _check_names(args, _field_names("engine/arg_utils.py", "EngineArgs"), "vLLM engine argument")
+
+
+def check_sampling(sampling: dict[str, Any]) -> dict[str, Any]:
+    """`sampling`, all of it names of `SamplingParams`, one reply a request. Raises `ValueError` where it is not."""
+    if sampling.get("n", 1) != 1:
+        raise ValueError("n must be 1: every reply is a request of its own, with its own seed. Ask several times.")
+    return _check_names(sampling, _field_names("sampling_params.py", "SamplingParams"), "vLLM sampling parameter")
+
+
+def _check_names(values: dict[str, Any], known: frozenset[str], what: str) -> dict[str, Any]:
+    unknown = sorted(set(values) - known) if known else []
+    if unknown:
+        raise ValueError(f"Unknown {what} '{unknown[0]}'. {did_you_mean(unknown[0], known)}".strip())
+    return values

@@ -1,0 +1,180 @@
+"""vLLM in this process: requests go straight into the running batch, completions come out as they finish.
+
+    engine = open(Config(model="quickstart/teacher", sampling={"temperature": 0.8}))
+    engine.submit(Request(id="1", role="teacher", messages=(Message(role="user", content="2 + 2?"),)))
+    engine.poll()    # [Completion(request_id="1", text="4", finish_reason="stop", ...)]
+
+The engine core runs in this process (`VLLM_ENABLE_V1_MULTIPROCESSING=0`): it is ready seconds sooner and schedules
+deterministically. Set the variable to 1 to give the core a process of its own.
+"""
+
+from __future__ import annotations
+
+import gc
+import itertools
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import field_validator
+
+from synthloop import chat
+from synthloop.engines import EngineConfig
+from synthloop.engines._vllm import CPU_ENVIRONMENT, check_args, check_sampling, engine_args, is_cpu_build
+from synthloop.errors import UserError
+from synthloop.records import Completion, Request
+
+# Shutting vLLM down ends the process groups that every engine of this process shares, so only the last one may.
+_open_engines: set[int] = set()
+
+
+class Config(EngineConfig):
+    """`args` are vLLM's `EngineArgs` and `sampling` its `SamplingParams`, checked by name without importing vLLM."""
+
+    _check_args = field_validator("args")(check_args)
+    _check_sampling = field_validator("sampling")(check_sampling)
+
+
+def open(cfg: Config, adapter: Path | None = None) -> VllmEngine:
+    """Load the model, and `adapter` on it.
+
+    Raises:
+        UserError: no tokenizer or chat template, an adapter rank above the limit, or arguments vLLM refuses.
+    """
+    tokenizer = chat.load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)
+    args = engine_args(cfg, adapter)
+    _set_environment()
+    from vllm import LLM
+
+    try:
+        llm = LLM(**{"use_tqdm_on_load": False, **args})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"vLLM refuses the model '{cfg.model}' with these args: {error}") from error
+    return VllmEngine(cfg, llm, tokenizer, adapter)
+
+
+def _set_environment() -> None:
+    """Our defaults for vLLM's variables; must come before it is imported, and never override the user's."""
+    os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
+    # The CPU build warns of every kernel it registers and every library it would preload.
+    os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR" if is_cpu_build() else "WARNING")
+    for name, value in CPU_ENVIRONMENT.items() if is_cpu_build() else ():
+        os.environ.setdefault(name, value)
+
+
+class VllmEngine:
+    """Holds the loaded model and the requests in its batch."""
+
+    def __init__(self, cfg: Config, llm: Any, tokenizer: Any, adapter: Path | None) -> None:
+        from vllm.lora.request import LoRARequest
+
+        self._cfg = cfg
+        self._engine: Any = llm.llm_engine
+        self._tokenizer = tokenizer
+        self._max_length = int(llm.model_config.max_model_len)
+        self._lora = None if adapter is None else LoRARequest("adapter", 1, str(adapter))
+        self._numbers = itertools.count()
+        self._in_flight: dict[str, Request] = {}
+        self._refused: list[Completion] = []
+        _open_engines.add(id(self))
+
+    def submit(self, request: Request) -> None:
+        """Queue `request`; one whose prompt does not fit the context completes with `finish_reason` 'error'.
+
+        Raises:
+            UserError: `sampling` has a name or value that vLLM refuses.
+        """
+        from vllm.inputs import tokens_input
+
+        ids = self._prompt_ids(request)
+        if not 0 < len(ids) < self._max_length:
+            self._refused.append(_refusal(request, len(ids), self._max_length))
+            return
+        number = str(next(self._numbers))
+        params = _sampling_params({**self._cfg.sampling, **request.sampling})
+        try:
+            self._engine.add_request(number, tokens_input(ids), params, lora_request=self._lora)
+        except ValueError as error:
+            raise UserError(f"vLLM refuses the sampling {request.sampling}: {error}") from error
+        self._in_flight[number] = request
+
+    def _prompt_ids(self, request: Request) -> list[int]:
+        if request.prompt_token_ids is not None:
+            return list(request.prompt_token_ids)
+        return chat.prompt_ids(self._tokenizer, request.messages, **self._cfg.chat_template_kwargs)
+
+    def poll(self) -> list[Completion]:
+        """Step the batch until something finished; [] when nothing is in flight."""
+        ready, self._refused = self._refused, []
+        while self._in_flight and not ready:
+            outputs = (output for output in self._engine.step() if output.finished)
+            ready = [_completion(self._in_flight.pop(output.request_id), output) for output in outputs]
+        return ready
+
+    def close(self) -> None:
+        """Free the model. What was in flight is dropped."""
+        if self._engine is None:
+            return
+        if self._in_flight:
+            self._engine.abort_request(list(self._in_flight))
+        _open_engines.discard(id(self))
+        if not _open_engines:
+            self._engine.engine_core.shutdown()
+        self._engine = None
+        gc.collect()
+
+
+def _sampling_params(sampling: Mapping[str, Any]) -> Any:
+    """vLLM's `SamplingParams`; `max_tokens` fills the context unless given, and only final outputs are built.
+
+    Raises:
+        UserError: a name or a value that `SamplingParams` does not take.
+    """
+    from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+
+    settings: dict[str, Any] = {"max_tokens": None, **sampling}
+    guide = settings.get("structured_outputs")
+    try:
+        check_sampling(settings)
+        if isinstance(guide, Mapping):
+            settings["structured_outputs"] = StructuredOutputsParams(**guide)
+        return SamplingParams(**settings, output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"vLLM refuses the sampling {dict(sampling)}: {error}") from error
+
+
+def _refusal(request: Request, num_tokens: int, limit: int) -> Completion:
+    text = f"The prompt has {num_tokens} tokens; the context holds {limit}, at least one of them for the reply."
+    return Completion(
+        request_id=request.id, text="", finish_reason="error", prompt_tokens=num_tokens, completion_tokens=0, error=text
+    )
+
+
+def _completion(request: Request, output: Any) -> Completion:
+    """The record of a finished vLLM `RequestOutput`.
+
+    A reply that vLLM cut for repeating itself ended before its own end: 'length', like any truncated one.
+    """
+    reply = output.outputs[0]
+    reason = {"stop": "stop", "length": "length", "repetition": "length"}.get(reply.finish_reason, "error")
+    return Completion(
+        request_id=request.id,
+        text=reply.text,
+        finish_reason=reason,  # type: ignore[arg-type]
+        prompt_tokens=len(output.prompt_token_ids),
+        completion_tokens=len(reply.token_ids),
+        logprob=reply.cumulative_logprob,
+        prompt_logprobs=_prompt_logprobs(output),
+        error=f"vLLM ended the request with '{reply.finish_reason}'." if reason == "error" else None,
+    )
+
+
+def _prompt_logprobs(output: Any) -> tuple[float | None, ...] | None:
+    """One log-probability (nats) a prompt token, the first None; None where none were asked for."""
+    if output.prompt_logprobs is None:
+        return None
+    ids = output.prompt_token_ids
+    return tuple(
+        None if one is None else one[token].logprob for token, one in zip(ids, output.prompt_logprobs, strict=True)
+    )
