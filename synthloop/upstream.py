@@ -1,0 +1,116 @@
+"""Which names upstream classes accept, read from the installed packages' sources without importing them.
+
+`synthloop check` answers in under a second; importing TRL or vLLM alone takes five. The fields of a class are the
+annotated names in its body and in its bases' bodies, which a parse of that file finds.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+Kind = Literal["sft_config", "lora_config", "engine_args", "sampling_params", "bitsandbytes_config"]
+
+
+class _Class(NamedTuple):
+    """Where a class is: `init` says that its names are those of `__init__`, not of annotated fields."""
+
+    package: str
+    file: str
+    name: str
+    init: bool = False
+
+
+# Each with the bases that have fields of their own.
+_CLASSES: dict[Kind, tuple[_Class, ...]] = {
+    "sft_config": (
+        _Class("trl", "trainer/sft_config.py", "SFTConfig"),
+        _Class("trl", "trainer/base_config.py", "_BaseConfig"),
+        _Class("transformers", "training_args.py", "TrainingArguments"),
+    ),
+    "lora_config": (
+        _Class("peft", "tuners/lora/config.py", "LoraConfig"),
+        _Class("peft", "config.py", "PeftConfig"),
+        _Class("peft", "config.py", "PeftConfigMixin"),
+    ),
+    "engine_args": (_Class("vllm", "engine/arg_utils.py", "EngineArgs"),),
+    "sampling_params": (_Class("vllm", "sampling_params.py", "SamplingParams"),),
+    "bitsandbytes_config": (_Class("transformers", "utils/quantization_config.py", "BitsAndBytesConfig", init=True),),
+}
+
+
+@cache
+def accepted(kind: Kind) -> frozenset[str] | None:
+    """The argument names of an upstream class; None where its package is not installed."""
+    names: set[str] = set()
+    for where in _CLASSES[kind]:
+        path = _file(where.package, where.file)
+        if path is None:
+            return None
+        node = _class(path, where.name)
+        names |= _init_names(node) if where.init else _field_names(node)
+    return frozenset(names)
+
+
+@cache
+def lora_ranks() -> tuple[int, ...]:
+    """The values vLLM allows for `max_lora_rank`, in order; empty where vLLM is not installed."""
+    path = _file("vllm", "config/lora.py")
+    if path is None:
+        return ()
+    (statement,) = _statements(path, "MaxLoRARanks = ")
+    assert isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Subscript), ast.dump(statement)
+    ranks: tuple[int, ...] = ast.literal_eval(statement.value.slice)
+    return ranks
+
+
+def _file(package: str, file: str) -> Path | None:
+    """A file of an installed package; `find_spec` of a top-level package imports nothing."""
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        return None
+    return Path(next(iter(spec.submodule_search_locations))) / file
+
+
+def _class(path: Path, name: str) -> ast.ClassDef:
+    (node,) = _statements(path, f"class {name}(", f"class {name}:")
+    assert isinstance(node, ast.ClassDef), ast.dump(node)
+    return node
+
+
+def _statements(path: Path, *starts: str) -> list[ast.stmt]:
+    """The top-level statement of `path` that starts with one of `starts`; only it is parsed, the files are long."""
+    lines = path.read_text(encoding="utf-8").splitlines()
+    first = next(number for number, line in enumerate(lines) if line.startswith(starts))
+    # A line that closes a bracket or a string may stand at the margin too, hence letters and decorators only.
+    ends = (n for n, line in enumerate(lines[first + 1 :], first + 1) if line[:1].isalpha() or line[:1] in ("@", "_"))
+    return ast.parse("\n".join(lines[first : next(ends, len(lines))])).body
+
+
+def _field_names(node: ast.ClassDef) -> set[str]:
+    """Annotated public names of a dataclass or a msgspec struct that its constructor takes."""
+    return {
+        statement.target.id
+        for statement in node.body
+        if isinstance(statement, ast.AnnAssign)
+        and isinstance(statement.target, ast.Name)
+        and not statement.target.id.startswith("_")
+        and "ClassVar" not in ast.unparse(statement.annotation)
+        and not _is_hidden(statement.value)
+    }
+
+
+def _is_hidden(value: ast.expr | None) -> bool:
+    """Whether a field's default is `field(init=False)`."""
+    return isinstance(value, ast.Call) and any(
+        keyword.arg == "init" and isinstance(keyword.value, ast.Constant) and keyword.value.value is False
+        for keyword in value.keywords
+    )
+
+
+def _init_names(node: ast.ClassDef) -> set[str]:
+    (init,) = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
+    return {argument.arg for argument in [*init.args.args, *init.args.kwonlyargs]} - {"self"}

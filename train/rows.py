@@ -1,0 +1,137 @@
+"""Rows to token ids: the loop's own `train.jsonl`, or a user's plain JSONL.
+
+Accepted lines:
+
+    {"id": ..., "source": "real", "messages": [...], "completion": "..."}              a `Row` of the loop
+    {"messages": [{"role": "user", ...}, ..., {"role": "assistant", ...}]}             the last turn is the completion
+    {"prompt": [{"role": "user", ...}], "completion": [{"role": "assistant", ...}]}
+    {"prompt": "How many ...?", "completion": "3 + 4 = 7"}                             one user turn, one assistant turn
+
+Every row goes through the chat template, string prompts too (TRL would train on those as plain text): what the student
+is trained on is then what evaluation and `vllm serve` put to it. Loss falls on the completion only; in a conversation
+of several turns that is the last one, and earlier assistant turns are context.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from synthloop.chat import completion_ids, prompt_ids
+from synthloop.config import parse
+from synthloop.errors import UserError
+from synthloop.records import Message, Row
+from synthloop.task import read_jsonl
+
+log = logging.getLogger("synthloop.train")
+
+
+class Tokens(NamedTuple):
+    """One row as the model sees it. `completion_mask` is 1 on the tokens the loss is on; both have the same length."""
+
+    input_ids: list[int]
+    completion_mask: list[int]
+
+
+def read_training_rows(path: Path) -> list[Row]:
+    """The rows of `path`, in order. Keys of a user's line that are not read are counted in one warning.
+
+    Raises:
+        UserError: the file is missing or has no row, or a line has no format listed in the module's docstring.
+    """
+    ignored: Counter[str] = Counter()
+    rows = []
+    for number, line in read_jsonl(path):
+        where = f"{path}, line {number}"
+        if "source" in line:
+            rows.append(parse(Row, line, where))
+            continue
+        prompt, completion, used = _conversation(line, where)
+        ignored.update(line.keys() - used)
+        rows.append(Row(id=f"{path.stem}:{number}", source="real", messages=tuple(prompt), completion=completion))
+    if not rows:
+        raise UserError(f"{path}: no rows to train on. Expected one JSON object a line.")
+    if ignored:
+        counts = ", ".join(f"'{key}' in {count}" for key, count in sorted(ignored.items()))
+        log.warning("train: %s: keys that training does not read: %s rows.", path, counts)
+    return rows
+
+
+def _conversation(line: dict[str, Any], where: str) -> tuple[list[Message], str, set[str]]:
+    """(prompt turns, completion text, keys read) of a user's line."""
+    if "messages" in line:
+        turns, used = _turns(line["messages"], "messages", where), {"messages"}
+    elif "prompt" in line and "completion" in line:
+        prompt = _turns(line["prompt"], "prompt", where, role="user")
+        turns = [*prompt, *_turns(line["completion"], "completion", where, role="assistant")]
+        used = {"prompt", "completion"}
+    else:
+        raise UserError(
+            f"{where}: expected 'messages', or 'prompt' and 'completion'; found {', '.join(map(repr, line)) or 'no key'}."
+        )
+    if len(turns) < 2 or turns[-1]["role"] != "assistant":
+        raise UserError(f"{where}: expected a conversation that ends with an assistant turn after at least one other.")
+    return turns[:-1], turns[-1]["content"], used
+
+
+def _turns(value: Any, key: str, where: str, role: str | None = None) -> list[Message]:
+    """Chat turns of `value`: a list of role/content objects or, where `role` is given, one string."""
+    if isinstance(value, str) and role is not None:
+        return [Message(role=role, content=value)]
+    if not isinstance(value, list):
+        raise UserError(f"{where}: '{key}' should be a list of turns{' or a string' if role else ''}.")
+    for turn in value:
+        if not isinstance(turn, dict) or turn.keys() != {"role", "content"}:
+            raise UserError(f"{where}: a turn of '{key}' should have 'role' and 'content' alone, found {turn!r:.200}.")
+        if not isinstance(turn["role"], str) or not isinstance(turn["content"], str):
+            raise UserError(f"{where}: 'role' and 'content' should be strings, found {turn!r:.200}.")
+    return [Message(role=turn["role"], content=turn["content"]) for turn in value]
+
+
+def tokenise(tokenizer: Any, rows: Sequence[Row], **template_kwargs: Any) -> list[Tokens]:
+    """The rows' token ids, in order: exactly the prompt of inference, then the assistant's turn with its end token."""
+    tokenised = []
+    for row in rows:
+        prompt = prompt_ids(tokenizer, row.messages, **template_kwargs)
+        completion = completion_ids(tokenizer, row.messages, row.completion, **template_kwargs)
+        tokenised.append(Tokens(prompt + completion, [0] * len(prompt) + [1] * len(completion)))
+    return tokenised
+
+
+def describe_lengths(tokens: Sequence[Tokens], max_length: int | None) -> dict[str, int]:
+    """Counts for the stage's record, and what `max_length` does to the rows.
+
+    `truncated_rows` lose the end of their completion; `lost_rows` (some of them) have a prompt that fills `max_length`
+    and no completion left to learn from.
+
+    Raises:
+        UserError: every row is lost.
+    """
+    limit = max_length if max_length is not None else max(len(row.input_ids) for row in tokens)
+    facts = {
+        "rows": len(tokens),
+        "tokens": sum(len(row.input_ids) for row in tokens),
+        "completion_tokens": sum(sum(row.completion_mask) for row in tokens),
+        "longest_row": max(len(row.input_ids) for row in tokens),
+        "truncated_rows": sum(len(row.input_ids) > limit for row in tokens),
+        "lost_rows": sum(not any(row.completion_mask[:limit]) for row in tokens),
+    }
+    if facts["lost_rows"] == len(tokens):
+        raise UserError(
+            f"All {len(tokens)} prompts fill train.args.max_length={max_length} and leave no completion to learn from. "
+            f"Set train.args.max_length to {facts['longest_row']} (the longest row)."
+        )
+    if facts["truncated_rows"]:
+        log.warning(
+            "train: %d of %d rows are longer than train.args.max_length=%d and are cut (the longest has %d tokens); "
+            "%d of them keep no completion and are left out.",
+            facts["truncated_rows"],
+            len(tokens),
+            limit,
+            facts["longest_row"],
+            facts["lost_rows"],
+        )
+    return facts

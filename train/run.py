@@ -1,0 +1,238 @@
+"""Train the student: rows in, a LoRA adapter out. Runs under `accelerate launch`, in the loop or by itself.
+
+    accelerate launch --config_file configs/accelerate/cpu.yaml -m train.run --run runs/quickstart --round 2
+    accelerate launch --config_file configs/accelerate/ddp.yaml -m train.run \
+        --config job.yaml --data rows.jsonl --output out [train.args.learning_rate=1e-4 ...]
+
+`job.yaml` has the keys `student`, `train` and `seed` of a loop's config; a whole loop config is read too (the other
+keys are checked and not used). For the formats of `rows.jsonl` see `train/rows.py`. The output is `adapter/`,
+`checkpoints/`, `trainer_log.jsonl` (one line a logging step) and, by itself, `train.json` (the record a stage would
+keep). The same command again resumes from the last complete checkpoint, and ends with the weights of a run that was
+never stopped; once `train.json` exists it does nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from pydantic import ValidationError
+
+from synthloop import plugins
+from synthloop.child import open_run, run_child, stage_parser
+from synthloop.config import Config, TrainJob, describe, dump, parse, read_yaml
+from synthloop.errors import UserError
+from synthloop.provenance import versions
+from synthloop.randomness import derive_seed
+from synthloop.store import Stage, Writer, read_json, sha256, write_json
+from train.checkpoints import interval, latest_complete, remove_incomplete
+from train.objectives import ObjectiveConfig
+
+log = logging.getLogger("synthloop.train")
+
+
+def configure(job: TrainJob, output: Path, seed: int) -> tuple[ModuleType, ObjectiveConfig]:
+    """The objective's module and settings. Raises `UserError` naming every setting the objective refuses."""
+    objective = plugins.load("objective", job.train.objective)
+    student = job.student.settings
+    try:
+        config: ObjectiveConfig = objective.Config(
+            args=job.train.args,
+            lora=job.train.lora,
+            quantization=job.train.quantization,
+            model=job.student.model,
+            revision=job.student.revision,
+            tokenizer=student.get("tokenizer"),
+            chat_template_kwargs=student.get("chat_template_kwargs") or {},
+            output_dir=output / "checkpoints",
+            seed=seed,
+        )
+    except ValidationError as error:
+        raise UserError("\n".join(describe(error, objective.Config, "train."))) from error
+    return objective, config
+
+
+def train_round(arguments: argparse.Namespace) -> None:
+    """The stage `train` of a round. Raises `UserError`."""
+    run = open_run(arguments)
+    stage = run.stage(arguments.round, "train")
+    if stage.is_complete:
+        log.info("train: round %d is already done.", arguments.round)
+        return
+    data = stage.folder / "train.jsonl"
+    objective, config = configure(run.config, stage.partial, derive_seed(run.config.seed, arguments.round, "train"))
+    rows = objective.read(data)
+    args = objective.build_args(config)
+    with stage_writer(stage, [data], args.distributed_state) as out:
+        out.notes.update(fit(objective, config, args, rows, out.folder))
+
+
+def train_file(arguments: argparse.Namespace) -> None:
+    """Training by itself. Raises `UserError`."""
+    job = read_job(arguments.config, arguments.overrides)
+    objective, config = configure(job, arguments.output, job.seed)
+    rows = objective.read(arguments.data)
+    settings = {"settings": dump(job), "data": {"sha256": sha256(arguments.data), "rows": len(rows)}}
+    if (arguments.output / "train.json").exists():
+        refuse_other(arguments.output, settings)
+        log.info("train: %s is already done.", arguments.output)
+        return
+    args = objective.build_args(config)
+    with folder_writer(arguments.output, settings, args.distributed_state) as out:
+        out.notes.update(fit(objective, config, args, rows, out.folder))
+
+
+def read_job(path: Path, overrides: list[str]) -> TrainJob:
+    """The job at `path`: `TrainJob` keys, or a whole loop config (recognised by its `task`). Raises `UserError`."""
+    data = read_yaml(path, overrides)
+    if "task" not in data:
+        return parse(TrainJob, data, str(path))
+    whole = parse(Config, {"name": path.stem, **data}, str(path))
+    return TrainJob(student=whole.student, train=whole.train, seed=whole.seed)
+
+
+def fit(objective: ModuleType, config: ObjectiveConfig, args: Any, rows: list[Any], folder: Path) -> dict[str, Any]:
+    """Train, resuming where a killed process stopped, and save the adapter into `folder`; facts for the record."""
+    from train.callbacks import Checkpoints, Progress, TrainerLog
+
+    state = args.distributed_state
+    started = time.monotonic()
+    trainer, facts = objective.build_trainer(config, args, rows)
+    if "save_steps" not in config.args and "save_strategy" not in config.args:
+        args.save_steps = interval(num_steps(trainer), args.logging_steps)
+    trainer_log = TrainerLog(folder / "trainer_log.jsonl")
+    trainer_log.trainer = trainer
+    for callback in (Checkpoints(state.wait_for_everyone), trainer_log, Progress()):
+        trainer.add_callback(callback)
+    if state.is_main_process:
+        remove_incomplete(config.output_dir)
+    state.wait_for_everyone()
+    checkpoint = latest_complete(config.output_dir)
+    if checkpoint is not None:
+        log.info("train: resuming from %s.", checkpoint)
+    ready = time.monotonic()
+    result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+    trained = time.monotonic()
+    save_adapter(trainer, folder / "adapter")
+    return {
+        **facts,
+        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "steps": trainer.state.global_step,
+        "epochs": trainer.state.epoch,
+        "final_loss": last_loss(trainer.state.log_history),
+        "training_seed": args.seed,
+        "num_processes": state.num_processes,
+        "resumed_from_step": 0 if checkpoint is None else int(checkpoint.name.removeprefix("checkpoint-")),
+        "setup_seconds": round(ready - started, 3),
+        "training_seconds": round(trained - ready, 3),
+        "samples_per_second": result.metrics["train_samples_per_second"],
+        "versions": versions(),
+    }
+
+
+def num_steps(trainer: Any) -> int:
+    """Optimizer steps the trainer will take (rows may have been packed or dropped since they were read)."""
+    args = trainer.args
+    if args.max_steps > 0:
+        return int(args.max_steps)
+    batch = args.per_device_train_batch_size * args.gradient_accumulation_steps * args.world_size
+    return max(1, int(args.num_train_epochs * -(-len(trainer.train_dataset) // batch)))
+
+
+def last_loss(history: list[dict[str, Any]]) -> float | None:
+    """The mean loss of the last logging window."""
+    return next((entry["loss"] for entry in reversed(history) if "loss" in entry), None)
+
+
+def save_adapter(trainer: Any, folder: Path) -> None:
+    """Write the adapter and the tokenizer into `folder`, so that the same weights give the same bytes everywhere."""
+    trainer.save_model(str(folder))
+    if not trainer.args.should_save:
+        return
+    # A pickle of the arguments, paths included: of no use to whoever loads the adapter.
+    (folder / "training_args.bin").unlink(missing_ok=True)
+    path = folder / "adapter_config.json"
+    adapter_config = read_json(path)
+    for key, value in adapter_config.items():
+        if isinstance(value, list):  # PEFT keeps names in sets, whose order changes from process to process
+            adapter_config[key] = sorted(value, key=json.dumps)
+    write_json(path, adapter_config)
+
+
+@contextmanager
+def stage_writer(stage: Stage, inputs: list[Path], state: Any) -> Iterator[Writer]:
+    """`stage.write(inputs)` by the main process; the others get the same folder, and notes that nobody keeps."""
+    if not state.is_main_process:
+        state.wait_for_everyone()
+        yield Writer(stage.partial, {})
+        state.wait_for_everyone()
+        return
+    with stage.write(inputs) as out:
+        state.wait_for_everyone()
+        yield out
+        state.wait_for_everyone()
+
+
+@contextmanager
+def folder_writer(folder: Path, settings: dict[str, Any], state: Any) -> Iterator[Writer]:
+    """A plain output folder that remembers what it was made from; `train.json` is written last, by the main process.
+
+    Raises:
+        UserError: the folder holds work made from other settings or data.
+    """
+    mark = folder / "train.partial.json"
+    if state.is_main_process:
+        if mark.exists():
+            refuse_other(folder, settings)
+        elif (folder / "adapter").exists() or (folder / "checkpoints").exists():
+            raise UserError(f"{folder} holds an adapter or checkpoints of something else. Choose another --output.")
+        write_json(mark, settings)
+    state.wait_for_everyone()
+    out = Writer(folder, {})
+    yield out
+    state.wait_for_everyone()
+    if state.is_main_process:
+        write_json(folder / "train.json", {**settings, **out.notes})
+        mark.unlink()
+
+
+def refuse_other(folder: Path, settings: dict[str, Any]) -> None:
+    """Raise `UserError` where `folder` was made from other settings or data than `settings`."""
+    path = next(path for path in (folder / "train.json", folder / "train.partial.json") if path.exists())
+    found = read_json(path)
+    changed = [key for key in settings if found.get(key) != settings[key]]
+    if changed:
+        raise UserError(
+            f"{folder} was made from other {' and '.join(changed)} (see {path}). "
+            "Choose another --output, or delete that folder to train anew."
+        )
+
+
+def main(arguments: argparse.Namespace) -> None:
+    if arguments.run is not None:
+        train_round(arguments)
+        return
+    for option in ("config", "data", "output"):
+        if getattr(arguments, option) is None:
+            raise UserError(f"--{option} is missing. Expected --run DIR --round N, or --config, --data and --output.")
+    train_file(arguments)
+
+
+def parser() -> argparse.ArgumentParser:
+    options = stage_parser(__doc__)
+    options.add_argument("--config", type=Path, help="YAML with student, train and seed")
+    options.add_argument("--data", type=Path, help="JSONL of training rows")
+    options.add_argument("--output", type=Path, help="folder for the adapter and checkpoints")
+    options.add_argument("overrides", nargs="*", metavar="key=value", help="settings that override the YAML")
+    return options
+
+
+if __name__ == "__main__":
+    run_child(main, parser=parser())
