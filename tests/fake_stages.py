@@ -1,0 +1,70 @@
+"""A stand-in for every stage, for tests of the loop alone: real store, made-up contents.
+
+    python tests/fake_stages.py --run R --round N STAGE[,STAGE]
+
+What a round scores is read from `R/script.json`: {"gains": {"1": 0.1, ...}, "kept": {"2": 0}, "exit": {"1/train": 4}}.
+Each call adds a line to `R/calls.txt`.
+"""
+
+import argparse
+import json
+from typing import Any
+
+from synthloop.child import run_child, stage_parser
+from synthloop.errors import StageFailed, UserError
+from synthloop.store import Run, write_json
+
+PAIRED = {"against_round": 0, "ci_low": 0.0, "ci_high": 0.2, "n": 100, "p_value_two_sided": 0.01}
+SCORES = {"metric": "exact_match", "ci_low": 0.0, "ci_high": 1.0, "n": 100, "truncated": 0, "slices": {}}
+
+
+def paired(gain: float) -> dict[str, Any]:
+    return {**PAIRED, "gain": gain, "p_value": 0.01 if gain > 0 else 0.9}
+
+
+def contents(stage: str, round: int, script: dict[str, Any]) -> dict[str, Any]:
+    gain = script.get("gains", {}).get(str(round), 0.1)
+    scores = {**SCORES, "value": 0.3 + gain}
+    if stage == "eval":
+        both = {"probe": paired(gain), "gate": paired(gain)}
+        return {
+            "eval/scores.json": {"splits": {"probe": scores, "gate": scores}, "paired": both, "paired_baseline": both},
+            "collapse.json": {"verdict": "uncalibrated", "signals": {"nll": 1.0}},
+        }
+    if stage == "test":
+        return {"eval/test.json": {"splits": {"test": scores}, "paired": {"test": paired(gain)}}}
+    if stage == "curate":
+        return {"funnel.json": {"kept": script.get("kept", {}).get(str(round), 5), "rejected": {"novelty": 2}}}
+    if stage == "mix":
+        names = ("real_rows", "synthetic_rows", "real_tokens", "synthetic_tokens", "real_fraction", "max_depth")
+        return {"mix.json": dict.fromkeys(names, 1)}
+    return {f"{stage}.json": {}}
+
+
+def main(arguments: Any) -> None:
+    run = Run(arguments.run)
+    script = json.loads((run.root / "script.json").read_text())
+    for name in arguments.stages.split(","):
+        stage = run.stage(arguments.round, name)
+        if stage.is_complete:
+            continue
+        with (run.root / "calls.txt").open("a") as calls:
+            calls.write(f"{arguments.round}/{name}\n")
+        code = script.get("exit", {}).get(f"{arguments.round}/{name}", 0)
+        if code:
+            raise (UserError if code == 2 else StageFailed)("said the stage")
+        with stage.write([]) as writer:
+            for file, value in contents(name, arguments.round, script).items():
+                write_json(writer.folder / file, value)
+            counts = ("requests", "candidates", "prompt_tokens", "completion_tokens", "truncated")
+            writer.notes.update(dict.fromkeys(counts, 7) if name == "generate" else {})
+
+
+def parser() -> argparse.ArgumentParser:
+    made = stage_parser(__doc__)
+    made.add_argument("stages")
+    return made
+
+
+if __name__ == "__main__":
+    run_child(main, parser=parser())
