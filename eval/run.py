@@ -1,0 +1,151 @@
+"""Evaluate the student of one round on held-out real data.
+
+    python -m eval.run --run runs/quickstart --round 2
+    python -m eval.run --run runs/quickstart --round 0 --stage eval --stage test
+
+Stage `eval` (the default) asks the student every example of `probe` and `gate` and writes `eval/<split>.jsonl`
+(`Prediction`, in the order of the examples), `eval/scores.json`, `failures.jsonl` (`Failure`, of `probe`; of `train`
+where `generate.failures_from` says so) and `collapse.json`. Stage `test` writes `eval/test.jsonl` and `eval/test.json`;
+nothing is ever chosen by it. Several stages in one call share one engine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+from typing import Any
+
+from eval import collapse, failures
+from eval.scores import compare, summarise
+from eval.student import Answers, Student, answer
+from synthloop.child import open_run, run_child, stage_parser
+from synthloop.errors import UserError
+from synthloop.records import Example, Prediction
+from synthloop.store import Run, Writer, read_json, read_rows, write_json, write_rows
+from synthloop.task import open_task
+
+log = logging.getLogger("synthloop.eval")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Run the asked stages that are not complete yet."""
+    run = open_run(arguments)
+    stages = {"eval": evaluate, "test": test}
+    with Student(run, arguments.round) as student:
+        for name in dict.fromkeys(arguments.stage or ["eval"]):
+            if run.stage(arguments.round, name).is_complete:
+                log.info("Stage %s of round %d is complete already.", name, arguments.round)
+            else:
+                stages[name](run, arguments.round, student)
+
+
+def evaluate(run: Run, round: int, student: Student) -> None:
+    """Stage `eval`: scores on probe and gate, failures, collapse signals."""
+    source = run.config.generate.failures_from
+    splits = list(dict.fromkeys(["probe", "gate", source]))
+    compared = sorted({0, run.accepted_round(before=round)}) if round > 0 else []
+    inputs = [run.split(name) for name in splits]
+    inputs += [predictions_path(run, against, name) for against in compared for name in ("probe", "gate")]
+    inputs += _present(run.adapter(round), run.round_dir(round) / "mix.json", _baseline_path(run, round))
+    with run.stage(round, "eval").write(inputs) as stage:
+        examples = {name: read_split(run, name) for name in splits}
+        answers = {name: _answer(run, student, name, examples[name], stage) for name in splits}
+        scores: dict[str, Any] = {"splits": _summaries(run, answers)}
+        if round > 0:
+            scores["paired"] = _paired(run, answers, compared[-1])
+            scores["paired_baseline"] = _paired(run, answers, 0)
+        write_json(stage.folder / "eval" / "scores.json", scores)
+        found = failures.collect(source, examples[source], answers[source].predictions, answers[source].errors)
+        stage.notes["failures"] = write_rows(stage.folder / "failures.jsonl", found)
+        if run.config.collapse.enabled:
+            write_json(stage.folder / "collapse.json", _collapse(run, round, student, examples["gate"]))
+        stage.notes.update(student.take_usage())
+
+
+def test(run: Run, round: int, student: Student) -> None:
+    """Stage `test`: the headline number, at the baseline and for the best round at the end."""
+    inputs = [run.split("test"), *_present(run.adapter(round))]
+    inputs += [predictions_path(run, 0, "test")] if round > 0 else []
+    with run.stage(round, "test").write(inputs) as stage:
+        answers = {"test": _answer(run, student, "test", read_split(run, "test"), stage)}
+        scores: dict[str, Any] = {"splits": _summaries(run, answers)}
+        if round > 0:
+            scores["paired"] = _paired(run, answers, 0)
+        write_json(stage.folder / "eval" / "test.json", scores)
+        stage.notes.update(student.take_usage())
+
+
+def read_split(run: Run, name: str) -> list[Example]:
+    """The examples a split is evaluated on: its first `eval.max_examples`, all where that is not set.
+
+    Raises:
+        UserError: there are none.
+    """
+    cap = {str(split): count for split, count in run.config.eval.max_examples.items()}.get(name)
+    examples = read_rows(run.split(name), Example)[:cap]
+    if not examples:
+        raise UserError(f"{run.split(name)}: the split '{name}' has no examples. Check splits and eval.max_examples.")
+    return examples
+
+
+def predictions_path(run: Run, round: int, split: str) -> Path:
+    """Where a round's predictions on a split are kept."""
+    return run.round_dir(round) / "eval" / f"{split}.jsonl"
+
+
+def _baseline_path(run: Run, round: int) -> Path | None:
+    return run.round_dir(0) / "collapse.json" if round > 0 else None
+
+
+def _present(*paths: Path | None) -> list[Path]:
+    return [path for path in paths if path is not None and path.exists()]
+
+
+def _answer(run: Run, student: Student, split: str, examples: list[Example], stage: Writer) -> Answers:
+    task = open_task(run.config.task.name, run.config.task.settings)
+    answers = answer(student, task, examples, run.config.eval.sampling, split)
+    write_rows(stage.folder / "eval" / f"{split}.jsonl", answers.predictions)
+    return answers
+
+
+def _summaries(run: Run, answers: dict[str, Answers]) -> dict[str, Any]:
+    task = open_task(run.config.task.name, run.config.task.settings)
+    scores = {}
+    for split, (predictions, errors) in answers.items():
+        scores[split] = summarise(task.metric, predictions, errors, run.config.eval.confidence, run.config.seed)
+        log.info("%s", _line(split, scores[split]))
+    return scores
+
+
+def _line(split: str, scores: dict[str, Any]) -> str:
+    text = "{metric} {value:.3f} [{ci_low:.3f}, {ci_high:.3f}] n={n}".format(**scores)
+    counts = {name: scores[name] for name in ("truncated", "unparsed", "errors") if scores[name]}
+    return f"{split}: {text}" + "".join(f", {name} {count}" for name, count in counts.items())
+
+
+def _paired(run: Run, answers: dict[str, Answers], against: int) -> dict[str, Any]:
+    """The paired gains over round `against` on every held-out split."""
+    held_out: dict[str, list[Prediction]] = {name: one.predictions for name, one in answers.items() if name != "train"}
+    confidence, seed = run.config.eval.confidence, run.config.seed
+    return {
+        name: compare(predictions_path(run, against, name), predictions, against, confidence, seed)
+        for name, predictions in held_out.items()
+    }
+
+
+def _collapse(run: Run, round: int, student: Student, gate: list[Example]) -> dict[str, Any]:
+    mix_path, baseline_path = run.round_dir(round) / "mix.json", _baseline_path(run, round)
+    mix = read_json(mix_path) if mix_path.exists() else None
+    baseline = read_json(baseline_path)["signals"] if baseline_path and baseline_path.exists() else None
+    return collapse.verdict(collapse.observe(student, run.config.collapse, gate, mix), baseline)
+
+
+def parser() -> argparse.ArgumentParser:
+    options = stage_parser(__doc__)
+    options.add_argument("--stage", action="append", choices=("eval", "test"), help="may be given twice; default: eval")
+    return options
+
+
+if __name__ == "__main__":
+    run_child(main, parser=parser())
