@@ -13,6 +13,7 @@ from __future__ import annotations
 import gc
 import itertools
 import os
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,8 +26,10 @@ from synthloop.engines._vllm import CPU_ENVIRONMENT, check_args, check_sampling,
 from synthloop.errors import UserError
 from synthloop.records import Completion, Request
 
-# Shutting vLLM down ends the process groups that every engine of this process shares, so only the last one may.
-_open_engines: set[int] = set()
+# Ending one vLLM engine ends the process groups that all engines of this process share, even when it is only garbage
+# collected. So a closed one is kept until no other is open (vllm/v1/engine/core.py of 0.31, `EngineCore.shutdown`).
+_open_engines: list[Any] = []
+_closed_engines: list[Any] = []
 
 
 class Config(EngineConfig):
@@ -45,13 +48,20 @@ def open(cfg: Config, adapter: Path | None = None) -> VllmEngine:
     tokenizer = chat.load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)
     args = engine_args(cfg, adapter)
     _set_environment()
-    from vllm import LLM
+    return VllmEngine(cfg, _load({"use_tqdm_on_load": False, **args}), tokenizer, adapter)
 
-    try:
-        llm = LLM(**{"use_tqdm_on_load": False, **args})
-    except (TypeError, ValueError) as error:
-        raise UserError(f"vLLM refuses the model '{cfg.model}' with these args: {error}") from error
-    return VllmEngine(cfg, llm, tokenizer, adapter)
+
+def _load(args: dict[str, Any]) -> Any:
+    with warnings.catch_warnings():
+        # Loading vLLM 0.31 on CPU touches a deprecated name of torch; its users can do nothing about it.
+        warnings.filterwarnings("ignore", category=FutureWarning, message=".*reduce_op")
+        from vllm import LLM
+        from vllm.exceptions import VLLMClientError
+
+        try:
+            return LLM(**args)
+        except (TypeError, ValueError, VLLMClientError) as error:
+            raise UserError(f"vLLM refuses the model '{args['model']}' with these args: {error}") from error
 
 
 def _set_environment() -> None:
@@ -77,7 +87,7 @@ class VllmEngine:
         self._numbers = itertools.count()
         self._in_flight: dict[str, Request] = {}
         self._refused: list[Completion] = []
-        _open_engines.add(id(self))
+        _open_engines.append(self._engine)
 
     def submit(self, request: Request) -> None:
         """Queue `request`; one whose prompt does not fit the context completes with `finish_reason` 'error'.
@@ -85,6 +95,7 @@ class VllmEngine:
         Raises:
             UserError: `sampling` has a name or value that vLLM refuses.
         """
+        from vllm.exceptions import VLLMClientError
         from vllm.inputs import tokens_input
 
         ids = self._prompt_ids(request)
@@ -95,7 +106,7 @@ class VllmEngine:
         params = _sampling_params({**self._cfg.sampling, **request.sampling})
         try:
             self._engine.add_request(number, tokens_input(ids), params, lora_request=self._lora)
-        except ValueError as error:
+        except (ValueError, VLLMClientError) as error:
             raise UserError(f"vLLM refuses the sampling {request.sampling}: {error}") from error
         self._in_flight[number] = request
 
@@ -113,16 +124,20 @@ class VllmEngine:
         return ready
 
     def close(self) -> None:
-        """Free the model. What was in flight is dropped."""
+        """Free the model, once no other engine of this process is open. What was in flight is dropped."""
         if self._engine is None:
             return
         if self._in_flight:
             self._engine.abort_request(list(self._in_flight))
-        _open_engines.discard(id(self))
-        if not _open_engines:
-            self._engine.engine_core.shutdown()
+            self._in_flight.clear()
+        _open_engines.remove(self._engine)
+        _closed_engines.append(self._engine)
         self._engine = None
-        gc.collect()
+        if not _open_engines:
+            for engine in _closed_engines:
+                engine.engine_core.shutdown()
+            _closed_engines.clear()
+            gc.collect()
 
 
 def _sampling_params(sampling: Mapping[str, Any]) -> Any:
@@ -131,6 +146,7 @@ def _sampling_params(sampling: Mapping[str, Any]) -> Any:
     Raises:
         UserError: a name or a value that `SamplingParams` does not take.
     """
+    from vllm.exceptions import VLLMClientError
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
     settings: dict[str, Any] = {"max_tokens": None, **sampling}
@@ -140,7 +156,7 @@ def _sampling_params(sampling: Mapping[str, Any]) -> Any:
         if isinstance(guide, Mapping):
             settings["structured_outputs"] = StructuredOutputsParams(**guide)
         return SamplingParams(**settings, output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, VLLMClientError) as error:
         raise UserError(f"vLLM refuses the sampling {dict(sampling)}: {error}") from error
 
 
@@ -161,7 +177,7 @@ def _completion(request: Request, output: Any) -> Completion:
     return Completion(
         request_id=request.id,
         text=reply.text,
-        finish_reason=reason,  # type: ignore[arg-type]
+        finish_reason=reason,
         prompt_tokens=len(output.prompt_token_ids),
         completion_tokens=len(reply.token_ids),
         logprob=reply.cumulative_logprob,
@@ -175,6 +191,4 @@ def _prompt_logprobs(output: Any) -> tuple[float | None, ...] | None:
     if output.prompt_logprobs is None:
         return None
     ids = output.prompt_token_ids
-    return tuple(
-        None if one is None else one[token].logprob for token, one in zip(ids, output.prompt_logprobs, strict=True)
-    )
+    return tuple(one[token].logprob if one else None for token, one in zip(ids, output.prompt_logprobs, strict=True))
