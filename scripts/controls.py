@@ -8,7 +8,8 @@ Arms, each a full run of the same rounds, so that each has the same chances to b
     random      the same recipes from seeds drawn at random from train (`generate.seeds: random`)
     real_only   no synthetic data; real rows repeated up to the same number of rows (`mix.num_rows`)
 
-`mix.num_rows` is the same in all arms, so the rows, and with them the optimiser steps, are equal. Printed for each arm:
+All arms have `mix.unit: rows` and the same `mix.num_rows` (real rows are repeated where synthetic ones fall short), so
+the rows, and with them the optimiser steps, are equal. Printed for each arm:
 the score on `test` of its best round, the paired gain over the untouched student, and the paired difference of
 `failures` to each control, with 95% intervals; all of it also goes to OUT/controls.json.
 """
@@ -47,7 +48,7 @@ def main() -> None:
     arguments = parser.parse_args()
     num_rows = rows_per_round(arguments.config, arguments.overrides)
     config = load_config(arguments.config, arguments.overrides)
-    shared = [*arguments.overrides, f"mix.num_rows={num_rows}", f"decide.patience={config.rounds}"]
+    shared = [*arguments.overrides, "mix.unit=rows", f"mix.num_rows={num_rows}", f"decide.patience={config.rounds}"]
     for arm, switches in ARMS.items():
         command = ["synthloop", "run", str(arguments.config), *shared, *switches, "--run-dir", str(arguments.out / arm)]
         print("$", " ".join(command), flush=True)

@@ -1,0 +1,108 @@
+"""The real loop, killed with SIGKILL in every stage and run again, ends as one that was never killed."""
+
+import hashlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SMALL = [
+    "rounds=1",
+    "task.num_train=240",
+    "task.num_test=40",
+    "splits.probe=60",
+    "splits.gate=60",
+    "generate.num_seeds=120",
+    "train.args.num_train_epochs=2",
+    "train.args.save_steps=2",
+    "train.args.logging_steps=1",
+    "collapse.num_prompts=8",
+    "decide.max_p_value=1",
+    "decide.min_gain=-1",
+    "tracking.wandb=off",
+]
+DATA_FILES = (
+    "data/*.jsonl",
+    "round-*/*.jsonl",
+    "round-*/funnel.json",
+    "round-*/mix.json",
+    "round-*/round.json",
+    "round-*/collapse.json",
+    "round-*/eval/*",
+    "round-*/adapter/*",
+)
+
+
+def command(root: Path) -> list[str]:
+    synthloop = str(Path(sys.executable).with_name("synthloop"))
+    return [synthloop, "run", "configs/quickstart.yaml", *SMALL, "--run-dir", str(root)]
+
+
+def num_replies(root: Path, stage: str) -> int:
+    """Replies in the journal that this stage asked for; 0 while it cannot be read."""
+    if not (root / "journal.sqlite").exists():
+        return 0
+    try:
+        with sqlite3.connect(f"file:{root / 'journal.sqlite'}?mode=ro", uri=True, timeout=1) as db:
+            return int(db.execute("SELECT COUNT(*) FROM replies WHERE stage = ?", (stage,)).fetchone()[0])
+    except sqlite3.OperationalError:
+        return 0
+
+
+def exists(pattern: str) -> Callable[[Path], bool]:
+    return lambda root: any(root.glob(pattern))
+
+
+KILL_POINTS: dict[str, Callable[[Path], bool]] = {
+    "in the baseline's evaluation": exists("round-000/eval.partial/eval/probe.jsonl"),
+    "early in generation": lambda root: num_replies(root, "generate") >= 20,
+    "late in generation": lambda root: num_replies(root, "generate") >= 300,
+    "in curation": exists("round-001/logs/curate.log"),
+    "in the mix": exists("round-001/logs/mix.log"),
+    "before the first checkpoint": exists("round-001/logs/train.log"),
+    "in the middle of training": exists("round-001/train.partial/checkpoints/checkpoint-4/complete"),
+    "in the round's evaluation": exists("round-001/eval.partial/eval/probe.jsonl"),
+    "in the final test": exists("round-001/logs/test.log"),
+}
+
+
+def kill_at(root: Path, reached: Callable[[Path], bool]) -> bool:
+    """Start the loop, SIGKILL it once `reached`; whether it was still running then."""
+    with subprocess.Popen(command(root), stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, cwd=ROOT) as process:
+        while not reached(root):
+            if process.poll() is not None:
+                return False
+            time.sleep(0.005)
+        os.kill(process.pid, signal.SIGKILL)
+    return True
+
+
+def contents(root: Path) -> dict[str, str]:
+    files = sorted({path for pattern in DATA_FILES for path in root.glob(pattern) if path.is_file()})
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def asked(root: Path) -> list[tuple[str, str]]:
+    with sqlite3.connect(root / "journal.sqlite") as db:
+        return sorted(db.execute("SELECT key, reply FROM replies"))
+
+
+@pytest.mark.slow
+def test_killed_in_every_stage_it_ends_byte_identical(tmp_path: Path) -> None:
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    subprocess.run(command(whole), check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    for name, reached in KILL_POINTS.items():
+        assert kill_at(killed, reached), f"the loop ended before it was killed {name}"
+    subprocess.run(command(killed), check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
+    expected = contents(whole)
+    assert {"round-001/adapter/adapter_model.safetensors", "round-001/candidates.jsonl"} <= expected.keys()
+    found = contents(killed)
+    assert found == expected, {name for name in expected | found if expected.get(name) != found.get(name)}
+    assert asked(killed) == asked(whole), "a reply was lost, or another was asked for"
