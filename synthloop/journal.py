@@ -53,7 +53,11 @@ class Journal:
         return None if row is None else Completion.model_validate_json(row[0])
 
     def put(self, entries: Iterable[tuple[str, str, Request, Completion]]) -> None:
-        """Store (key, model, request, reply) entries in one transaction. Failed replies must not be stored."""
+        """Store (key, model, request, reply) entries in one transaction. Failed replies must not be stored.
+
+        Raises:
+            sqlite3.IntegrityError: a key is there already, so the caller asked an engine for what it could have read.
+        """
         rows = [
             (
                 key,
@@ -68,7 +72,7 @@ class Journal:
             for key, model, request, reply in entries
         ]
         with self._db:
-            self._db.executemany("INSERT OR IGNORE INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+            self._db.executemany("INSERT INTO replies VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
     def find(self, key: str) -> tuple[Request, Completion] | None:
         """The request and reply of `key`, for `synthloop trace`."""
