@@ -35,6 +35,10 @@ class TaskConfig(BaseModel):
     system: str | None = None
     prompt: str = "{{ input }}"
 
+    def variables(self) -> dict[str, Any]:
+        """What `prompt` may use beside `input`; a task overrides it (classification: `labels`)."""
+        return {}
+
 
 class Task(NamedTuple):
     """A task plugin with its settings."""
@@ -70,7 +74,7 @@ def _template(source: str) -> jinja2.Template:
 
 def render_prompt(cfg: TaskConfig, text: str) -> tuple[Message, ...]:
     """The prompt turns the student sees for the raw problem `text`."""
-    user = Message(role="user", content=_template(cfg.prompt).render(input=text))
+    user = Message(role="user", content=_template(cfg.prompt).render(input=text, **cfg.variables()))
     if cfg.system is None:
         return (user,)
     return (Message(role="system", content=cfg.system), user)

@@ -1,0 +1,119 @@
+"""Where the rows of a task come from: local files, or a data set of the Hugging Face hub. Shared by the tasks here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import model_validator
+
+from synthloop.errors import UserError, did_you_mean
+from synthloop.task import TaskConfig, read_jsonl
+
+Names = str | tuple[str, ...]
+"""One file or hub split, or several to read one after the other."""
+
+
+class SourceConfig(TaskConfig):
+    """A local `path`, or a hub `dataset` with its `subset` and `revision`.
+
+    Where both are given `path` is read, so that `task.path=...` on the command line does without the hub.
+    """
+
+    path: Path | None = None
+    dataset: str | None = None
+    subset: str | None = None
+    revision: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _path_wins(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("path") is not None:
+            return {name: value for name, value in values.items() if name not in ("dataset", "subset", "revision")}
+        return values
+
+    @model_validator(mode="after")
+    def _one_source(self) -> SourceConfig:
+        if self.dataset is None and (self.subset or self.revision):
+            raise ValueError("subset and revision belong to a hub `dataset`, and none is given")
+        return self
+
+
+class SplitConfig(SourceConfig):
+    """`train`, `validation` and `test` are files (below `path` where that is given), or splits of a hub `dataset`."""
+
+    train: Names | None = None
+    validation: Names | None = None
+    test: Names | None = None
+
+    @model_validator(mode="after")
+    def _has_train(self) -> SplitConfig:
+        if self.dataset is None and self.train is None:
+            raise ValueError("name the file of the real training rows in `train`, or a hub `dataset`")
+        return self
+
+    def names(self, split: str) -> tuple[str, ...]:
+        """The files or hub splits of `split`. Those of a hub data set are named as published unless said otherwise."""
+        names: Names | None = {"train": self.train, "validation": self.validation, "test": self.test}.get(split)
+        if names is None:
+            return (split,) if self.dataset is not None and self.train is None else ()
+        return (names,) if isinstance(names, str) else names
+
+    def file(self, name: str) -> Path:
+        return Path(name) if self.path is None else self.path / name
+
+
+def local_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """("file, line N", object) for each line of a JSONL file.
+
+    Raises:
+        UserError: it is missing, empty, or a line is not a JSON object.
+    """
+    empty = True
+    for number, row in read_jsonl(path):
+        empty = False
+        yield f"{path}, line {number}", row
+    if empty:
+        raise UserError(f"{path}: the file is empty. Expected one JSON object a line.")
+
+
+def hub_rows(cfg: SourceConfig, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """("dataset, split row N", row) of a hub data set; nothing where it has no such split. Class labels are decoded.
+
+    Raises:
+        UserError: the data set cannot be loaded.
+    """
+    import datasets
+
+    assert cfg.dataset is not None
+    try:
+        loaded = datasets.load_dataset(cfg.dataset, cfg.subset, revision=cfg.revision)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"The data set '{cfg.dataset}' cannot be loaded: {str(error).splitlines()[0]} "
+            "Without a hub, set task.path to a local copy."
+        ) from error
+    if split not in loaded:
+        return
+    rows = loaded[split]
+    labels = {name: one for name, one in rows.features.items() if isinstance(one, datasets.ClassLabel)}
+    for number, row in enumerate(rows):
+        decoded = {name: labels[name].int2str(row[name]) for name in labels if row[name] is not None}
+        yield f"{cfg.dataset}, {split} row {number}", {**row, **decoded}
+
+
+def field(row: dict[str, Any], name: str, where: str) -> Any:
+    """`row[name]`. Raises `UserError` naming the keys that are there."""
+    if name not in row:
+        raise UserError(f"{where}: no field '{name}'. {did_you_mean(name, row)} The row has: {', '.join(row)}.")
+    return row[name]
+
+
+def text_field(row: dict[str, Any], name: str, where: str) -> str:
+    """`row[name]` as non-empty text; numbers are written out. Raises `UserError` for anything else."""
+    value = field(row, name, where)
+    text = str(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
+    if not text.strip():
+        raise UserError(f"{where}: the field '{name}' should be text, found {value!r}.")
+    return text
