@@ -1,0 +1,69 @@
+"""Prompts: Jinja files rendered to chat turns. `generate.prompts` is looked in first, then `generate/prompts/`.
+
+A line that is only `[system]`, `[user]` or `[assistant]` starts a turn; a file without one is a single user turn.
+The marks count in the file alone: a model's reply that contains such a line stays text.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from synthloop.errors import UserError
+from synthloop.records import Message
+
+BUILT_IN = Path(__file__).parent / "prompts"
+
+_TURN_LINE = re.compile(r"^\[(system|user|assistant)\][ \t]*$", re.MULTILINE)
+# What stands for a turn mark while Jinja runs: a control character that no text of a model or of a data set holds.
+_MARK = "\x1e"
+_MARKED_TURN = re.compile(rf"{_MARK}(system|user|assistant){_MARK}\n?")
+
+
+class Prompts:
+    """The prompt files of a run. An undefined variable in one is an error."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        self._folders = [folder, BUILT_IN] if folder else [BUILT_IN]
+        self._environment = jinja2.Environment(
+            loader=jinja2.FunctionLoader(self._source),
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+        )
+
+    def _source(self, name: str) -> str | None:
+        for folder in self._folders:
+            path = folder / name
+            if path.is_file():
+                return _TURN_LINE.sub(rf"{_MARK}\1{_MARK}", path.read_text(encoding="utf-8"))
+        return None
+
+    def render(self, name: str, **variables: Any) -> tuple[Message, ...]:
+        """The turns of the prompt file `name`.
+
+        Raises:
+            UserError: there is no such file, it is not valid Jinja, or it names a variable that is not given.
+        """
+        try:
+            text = self._environment.get_template(name).render(**variables)
+        except jinja2.TemplateNotFound as error:
+            folders = " or ".join(str(folder) for folder in self._folders)
+            raise UserError(f"No prompt '{error.name}' in {folders}.") from error
+        except jinja2.TemplateSyntaxError as error:
+            raise UserError(f"The prompt '{name}', line {error.lineno}: {error.message}.") from error
+        except jinja2.UndefinedError as error:
+            given = ", ".join(sorted(variables))
+            raise UserError(f"The prompt '{name}': {error.message}. It is given: {given}.") from error
+        return _turns(text)
+
+
+def _turns(text: str) -> tuple[Message, ...]:
+    head, *rest = _MARKED_TURN.split(text)
+    if not rest:
+        return (Message(role="user", content=head.strip()),)
+    turns = [Message(role=role, content=body.strip()) for role, body in zip(rest[::2], rest[1::2], strict=True)]
+    return (Message(role="user", content=head.strip()), *turns) if head.strip() else tuple(turns)
