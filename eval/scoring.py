@@ -19,7 +19,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from synthloop.errors import UserError
@@ -181,8 +181,10 @@ def _compare(parsed: str | None, reference: str | None, missing: str) -> Score:
 SCORERS = ("numeric", "exact", "choice", "json", "regex")
 
 
-def named_scorer(name: str, *, labels: Sequence[str] = (), pattern: str | None = None) -> Scorer:
-    """The scorer a config names. `choice` needs `labels`, `regex` needs `pattern`.
+def named_scorer(
+    name: str, *, labels: Sequence[str] = (), pattern: str | None = None, ignore_case: bool = False
+) -> Scorer:
+    """The scorer a config names. `choice` needs `labels`, `regex` needs `pattern`; `ignore_case` is for `exact`.
 
     Raises:
         UserError: the scorer is unknown, or what it needs is not given.
@@ -195,7 +197,11 @@ def named_scorer(name: str, *, labels: Sequence[str] = (), pattern: str | None =
         if pattern is None:
             raise UserError("scorer 'regex' needs `pattern`, whose first group is the answer.")
         return regex(pattern)
-    plain: dict[str, Scorer] = {"numeric": numeric, "exact": exact, "json": json_equal}
+    plain: dict[str, Scorer] = {
+        "numeric": numeric,
+        "exact": partial(exact, ignore_case=ignore_case),
+        "json": json_equal,
+    }
     if name not in plain:
         raise UserError(f"Unknown scorer '{name}'. Known: {', '.join(SCORERS)}.")
     return plain[name]

@@ -137,7 +137,7 @@ def _table_rows(cfg: Config, path: Path) -> Iterator[tuple[str, dict[str, Any]]]
     dialect: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if cfg.format == "tsv" else {}
     reader = csv.reader(_lines(cfg, path), **dialect)
     header: Sequence[str] | None = None
-    for cells in reader:
+    for cells in _cells(reader, path):
         where = f"{path}, line {reader.line_num}"
         if not any(cell.strip() for cell in cells):
             continue
@@ -148,6 +148,13 @@ def _table_rows(cfg: Config, path: Path) -> Iterator[tuple[str, dict[str, Any]]]
         if len(cells) != len(names):
             raise UserError(f"{where}: expected {len(names)} columns ({', '.join(names)}), found {len(cells)}.")
         yield where, dict(zip(names, cells, strict=True))
+
+
+def _cells(reader: Any, path: Path) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:
+        raise UserError(f"{path}, line {reader.line_num}: not valid CSV ({error}).") from error
 
 
 def _json_rows(cfg: Config, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
