@@ -130,9 +130,7 @@ def test_a_rank_above_the_limit_names_both(tiny_model: Path, adapter: Path, tmp_
         vllm_offline.open(vllm_offline.Config(model=str(tiny_model), args={"max_lora_rank": 1}), adapter)
     too_large = make_adapter(tiny_model, tmp_path / "a", rank=520)
     with pytest.raises(UserError, match=r"rank is 520, above vLLM's largest max_lora_rank of 512"):
-        vllm_offline.open(
-            vllm_offline.Config(model=str(tiny_model)), make_adapter(tiny_model, tmp_path / "a", rank=520)
-        )
+        vllm_offline.open(vllm_offline.Config(model=str(tiny_model)), too_large)
 
 
 def test_the_known_lora_ranks_are_vllms(vllm: Engine) -> None:

@@ -1,0 +1,243 @@
+"""Plain transformers, where vLLM is not installed. Correct, and many times slower: not for volume.
+
+Greedy requests with equal settings are generated in batches; a sampled one alone, under its own seed, because
+transformers draws a whole batch from one generator.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, field_validator
+
+from synthloop import chat
+from synthloop.engines import EngineConfig, adapter_rank
+from synthloop.errors import UserError
+from synthloop.records import Completion, Request
+
+# `SamplingParams` names this engine knows, with vLLM's defaults; `logprobs` counts only as yes or no.
+DEFAULTS: dict[str, Any] = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": 0,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "seed": None,
+    "stop": None,
+    "stop_token_ids": None,
+    "ignore_eos": False,
+    "max_tokens": None,
+    "min_tokens": 0,
+    "logprobs": None,
+    "prompt_logprobs": None,
+}
+
+
+def _check_sampling(sampling: dict[str, Any]) -> dict[str, Any]:
+    unknown = sorted(set(sampling) - set(DEFAULTS))
+    if unknown:
+        raise ValueError(
+            f"The hf engine does not know sampling.{unknown[0]}. It knows {', '.join(DEFAULTS)}; "
+            "for the rest use engine: vllm_offline."
+        )
+    return sampling
+
+
+class Config(EngineConfig):
+    """`args` go verbatim to `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`, ...)."""
+
+    batch_size: int = Field(default=16, gt=0)
+
+    _check_sampling = field_validator("sampling")(_check_sampling)
+
+
+def open(cfg: Config, adapter: Path | None = None) -> HfEngine:
+    """Load the model, and `adapter` on it, on the GPU where there is one.
+
+    Raises:
+        UserError: no tokenizer, no chat template, or a model or adapter that can't be loaded.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    tokenizer = chat.load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)
+    try:
+        model = AutoModelForCausalLM.from_pretrained(cfg.model, revision=cfg.revision, **cfg.args)
+    except (OSError, ValueError, TypeError) as error:
+        raise UserError(f"transformers refuses the model '{cfg.model}' with args {cfg.args}: {error}") from error
+    if adapter is not None:
+        from peft import PeftModel
+
+        adapter_rank(adapter)  # a clear message where the folder is no adapter
+        model = PeftModel.from_pretrained(model, str(adapter))
+    if "device_map" not in cfg.args:
+        model.to("cuda" if torch.cuda.is_available() else "cpu")
+    return HfEngine(cfg, model.eval(), tokenizer)
+
+
+class HfEngine:
+    """Holds the model and the requests that wait."""
+
+    def __init__(self, cfg: Config, model: Any, tokenizer: Any) -> None:
+        self._cfg = cfg
+        self._model = model
+        self._tokenizer = tokenizer
+        self._max_length = int(model.config.max_position_embeddings)
+        self._pad_id = int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
+        self._waiting: deque[tuple[Request, list[int], dict[str, Any]]] = deque()
+        self._refused: list[Completion] = []
+
+    def submit(self, request: Request) -> None:
+        """Queue `request`; one whose prompt does not fit the context completes with `finish_reason` 'error'.
+
+        Raises:
+            UserError: `sampling` has a name that this engine does not know.
+        """
+        try:
+            sampling = {**DEFAULTS, **self._cfg.sampling, **_check_sampling(request.sampling)}
+        except ValueError as error:
+            raise UserError(str(error)) from error
+        ids = (
+            chat.prompt_ids(self._tokenizer, request.messages, **self._cfg.chat_template_kwargs)
+            if request.prompt_token_ids is None
+            else list(request.prompt_token_ids)
+        )
+        if 0 < len(ids) < self._max_length:
+            self._waiting.append((request, ids, sampling))
+            return
+        text = f"The prompt has {len(ids)} tokens; the context holds {self._max_length}, at least one for the reply."
+        self._refused.append(
+            Completion(
+                request_id=request.id,
+                text="",
+                finish_reason="error",
+                prompt_tokens=len(ids),
+                completion_tokens=0,
+                error=text,
+            )
+        )
+
+    def poll(self) -> list[Completion]:
+        """Generate the next batch; [] when nothing waits."""
+        if self._refused:
+            ready, self._refused = self._refused, []
+            return ready
+        if not self._waiting:
+            return []
+        batch = [self._waiting.popleft()]
+        sampling = batch[0][2]
+        while self._waiting and len(batch) < self._cfg.batch_size and _may_join(sampling, self._waiting[0][2]):
+            batch.append(self._waiting.popleft())
+        return self._generate([one[0] for one in batch], [one[1] for one in batch], sampling)
+
+    def close(self) -> None:
+        """Free the model."""
+        self._model = None
+        self._waiting.clear()
+
+    def _generate(self, requests: Sequence[Request], prompts: Sequence[list[int]], sampling: Any) -> list[Completion]:
+        """One `generate` call on left-padded prompts, all under `sampling`."""
+        import torch
+
+        longest = max(map(len, prompts))
+        device = self._model.device
+        rows = [[self._pad_id] * (longest - len(ids)) + ids for ids in prompts]
+        mask = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]
+        room = self._max_length - longest
+        with torch.random.fork_rng(), torch.inference_mode():
+            if sampling["seed"] is not None:
+                torch.manual_seed(sampling["seed"])
+            output = self._model.generate(
+                input_ids=torch.tensor(rows, device=device),
+                attention_mask=torch.tensor(mask, device=device),
+                generation_config=self._generation_config(sampling, room),
+                tokenizer=self._tokenizer,
+            )
+        replies = output.sequences[:, longest:]
+        logprobs = _token_logprobs(output.logits, replies) if sampling["logprobs"] is not None else [None] * len(rows)
+        return [
+            self._completion(request, ids, reply.tolist(), logprob, sampling)
+            for request, ids, reply, logprob in zip(requests, prompts, replies, logprobs, strict=True)
+        ]
+
+    def _generation_config(self, sampling: dict[str, Any], room: int) -> Any:
+        """transformers' settings for vLLM's names; the model's own sampling defaults are left out, as vLLM does."""
+        from transformers import GenerationConfig
+
+        greedy = sampling["temperature"] == 0
+        asked = sampling["max_tokens"]
+        draws = {
+            "temperature": float(sampling["temperature"]),
+            "top_p": float(sampling["top_p"]),
+            "top_k": max(int(sampling["top_k"]), 0),
+            "min_p": float(sampling["min_p"]) or None,
+        }
+        return GenerationConfig(
+            do_sample=not greedy,
+            **({} if greedy else draws),
+            repetition_penalty=float(sampling["repetition_penalty"]),
+            max_new_tokens=room if asked is None else min(int(asked), room),
+            min_new_tokens=int(sampling["min_tokens"]) or None,
+            stop_strings=_stops(sampling) or None,
+            eos_token_id=self._end_ids(sampling) or None,
+            pad_token_id=self._pad_id,
+            return_dict_in_generate=True,
+            output_logits=sampling["logprobs"] is not None,
+        )
+
+    def _end_ids(self, sampling: dict[str, Any]) -> list[int]:
+        ends = set(sampling["stop_token_ids"] or ())
+        if not sampling["ignore_eos"]:
+            own = self._model.generation_config.eos_token_id
+            ends |= {self._tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
+        return sorted(ends)
+
+    def _completion(
+        self, request: Request, prompt: list[int], reply: list[int], logprobs: Any, sampling: dict[str, Any]
+    ) -> Completion:
+        """Cut `reply` after its first end token; the end token counts, as it does in vLLM."""
+        ends = set(self._end_ids(sampling))
+        length = next((i + 1 for i, token in enumerate(reply) if token in ends), len(reply))
+        ended = reply[length - 1] in ends
+        text = self._tokenizer.decode(reply[:length], skip_special_tokens=True)
+        cuts = [at for stop in _stops(sampling) if (at := text.find(stop)) >= 0]
+        return Completion(
+            request_id=request.id,
+            text=text[: min(cuts)] if cuts else text,
+            finish_reason="stop" if ended or cuts else "length",
+            prompt_tokens=len(prompt),
+            completion_tokens=length,
+            logprob=None if logprobs is None else float(logprobs[:length].sum()),
+            prompt_logprobs=None if sampling["prompt_logprobs"] is None else self._prompt_logprobs(prompt),
+        )
+
+    def _prompt_logprobs(self, prompt: list[int]) -> tuple[float | None, ...]:
+        import torch
+
+        ids = torch.tensor([prompt], device=self._model.device)
+        with torch.inference_mode():
+            scores = self._model(input_ids=ids).logits[0, :-1].float().log_softmax(-1)  # (seq - 1, vocab)
+        return (None, *scores.gather(-1, ids[0, 1:, None])[:, 0].tolist())
+
+
+def _may_join(first: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Greedy requests that differ at most in a seed that greedy decoding does not use."""
+    same = json.dumps(first | {"seed": None}, sort_keys=True) == json.dumps(other | {"seed": None}, sort_keys=True)
+    return same and first["temperature"] == 0
+
+
+def _stops(sampling: dict[str, Any]) -> list[str]:
+    stop = sampling["stop"] or []
+    return [stop] if isinstance(stop, str) else list(stop)
+
+
+def _token_logprobs(logits: Sequence[Any], replies: Any) -> Any:
+    """Log-probabilities (batch, seq) of the reply tokens, under the raw logits: one (batch, vocab) a step."""
+    import torch
+
+    scores = torch.stack(list(logits), dim=1).float().log_softmax(-1)  # (batch, seq, vocab)
+    return scores.gather(-1, replies[..., None])[..., 0]
