@@ -104,7 +104,7 @@ def select(rows: Sequence[Row], budget: float, unit: str, seed: int) -> list[Row
 
 
 def repeat(real: Sequence[Row], num_rows: int, seed: int) -> list[Row]:
-    """`real`, and whole further passes over it (the last one cut) until there are `num_rows`; copies are named `id#2`."""
+    """`real`, and further passes over it (the last one cut) until there are `num_rows`; copies are named `id#2`."""
     order = sorted(real, key=lambda row: (derive_seed(seed, "mix", "repeat", row.id), row.id))
     rows = []
     for index in range(num_rows if order else 0):

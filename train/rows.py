@@ -70,7 +70,8 @@ def _conversation(line: dict[str, Any], where: str) -> tuple[list[Message], str,
         used = {"prompt", "completion"}
     else:
         raise UserError(
-            f"{where}: expected 'messages', or 'prompt' and 'completion'; found {', '.join(map(repr, line)) or 'no key'}."
+            f"{where}: expected 'messages', or 'prompt' and 'completion'; "
+            f"found {', '.join(map(repr, line)) or 'no key'}."
         )
     if len(turns) < 2 or turns[-1]["role"] != "assistant":
         raise UserError(f"{where}: expected a conversation that ends with an assistant turn after at least one other.")
