@@ -54,7 +54,7 @@ class Reject(NamedTuple):
     reason: str
 
 
-Outcome = Candidate | Reject | Sequence[Candidate]
+Outcome = Candidate | Reject | Sequence[Candidate | Reject]
 Conversation = Generator[Ask | list[Ask], Any, Outcome]
 """A running recipe: it is sent a `Reply` for an `Ask`, a `list[Reply]` for a list of them."""
 

@@ -92,8 +92,8 @@ def _student_config(config: Config, role: RoleConfig) -> EngineConfig:
     return engine_config
 
 
-def student_adapters(config: Config) -> bool:
-    """Whether a role is played by the student, so that the accepted adapter is an input of the stage."""
+def student_plays(config: Config) -> bool:
+    """Whether a role of the config is played by the student, so that the accepted adapter is an input of the stage."""
     return any(member.is_student for members in config.roles.values() for member in members)
 
 

@@ -90,7 +90,8 @@ class Generate(Section):
 
     `num_seeds` conversations a round, shared out over `recipes`. `seeds: random` draws seeds from train instead of
     from failures (a control). `max_per_failure` caps the seeds one failure gives in a round. `non_failure_share` of
-    the failure-driven recipes' seeds is kept for examples the student already solves. A sample deeper than
+    the seeds of a recipe that takes either is real train examples; a recipe that is made for failures, or for
+    non-failures, gets only those (`generate/seeds.py`). A sample deeper than
     `max_depth` is refused. `prompts` is a folder of Jinja files looked in before the built-in ones.
     """
 

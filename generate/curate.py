@@ -1,0 +1,127 @@
+"""Stage `curate`: the filters, in order, over the round's candidates.
+
+    python -m generate.curate --run runs/quickstart --round 1
+
+    candidates.jsonl, recipe_rejected.jsonl -> curated.jsonl, rejected.jsonl, funnel.json
+
+A candidate goes to the next filter only when the one before kept it. Every refusal keeps its filter and reason.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from generate.curation import REAL, FilterContext
+from synthloop import plugins
+from synthloop.child import open_run, run_child, stage_parser
+from synthloop.config import PluginRef
+from synthloop.records import Candidate, Decision, Rejection
+from synthloop.store import Run, read_rows, write_json, write_rows
+
+log = logging.getLogger("synthloop.curate")
+
+
+def main(arguments: argparse.Namespace) -> None:
+    curate_stage(open_run(arguments), arguments.round)
+
+
+def curate_stage(run: Run, round: int) -> None:
+    """Write `curated.jsonl`, `rejected.jsonl` and `funnel.json`, in the order of the candidates and filters."""
+    stage = run.stage(round, "curate")
+    if stage.is_complete:
+        return
+    folder = run.round_dir(round)
+    with stage.write(_inputs(run, round)) as writer:
+        candidates = read_rows(folder / "candidates.jsonl", Candidate)
+        refused = read_rows(folder / "recipe_rejected.jsonl", Rejection)
+        kept, rejected = curate(candidates, run.config.curate.filters, FilterContext(run, round))
+        funnel = count(candidates, kept, [*refused, *rejected])
+        write_rows(writer.folder / "curated.jsonl", kept)
+        write_rows(writer.folder / "rejected.jsonl", [*refused, *rejected])
+        write_json(writer.folder / "funnel.json", funnel)
+        writer.notes.update({name: funnel[name] for name in ("candidates", "kept", "rejected", "warning")})
+    log.info("%d of %d candidates kept; rejected: %s", len(kept), len(candidates), funnel["rejected"] or "none")
+    if funnel["warning"]:
+        log.warning("%s", funnel["warning"])
+
+
+def _inputs(run: Run, round: int) -> list[Path]:
+    folder = run.round_dir(round)
+    earlier = [
+        run.round_dir(one) / "curated.jsonl"
+        for one in run.rounds()
+        if one < round and run.stage(one, "curate").is_complete
+    ]
+    own = [folder / name for name in ("seeds.jsonl", "candidates.jsonl", "recipe_rejected.jsonl")]
+    return [*own, *(run.split(split) for split in REAL), *earlier]
+
+
+def curate(
+    candidates: Sequence[Candidate], filters: Iterable[PluginRef], ctx: FilterContext
+) -> tuple[list[Candidate], list[Rejection]]:
+    """What all `filters` keep, and a `Rejection` for each that one refused, filter by filter."""
+    kept, rejected = list(candidates), []
+    for filter_ref in filters:
+        module = plugins.load("filter", filter_ref.name)
+        decisions: list[Decision] = module.check(module.Config(**filter_ref.settings), kept, ctx)
+        assert len(decisions) == len(kept), (filter_ref.name, len(decisions), len(kept))
+        judged = list(zip(kept, decisions, strict=True))
+        rejected += [_rejection(filter_ref.name, one, decision) for one, decision in judged if not decision.keep]
+        kept = [one for one, decision in judged if decision.keep]
+    return kept, rejected
+
+
+def _rejection(name: str, candidate: Candidate, decision: Decision) -> Rejection:
+    assert decision.reason, f"the filter '{name}' refused {candidate.id} without a reason"
+    return Rejection(
+        filter=name,
+        reason=decision.reason,
+        candidate_id=candidate.id,
+        seed_id=candidate.seed_id,
+        recipe=candidate.recipe,
+        score=decision.score,
+        candidate=candidate,
+    )
+
+
+def count(candidates: Sequence[Candidate], kept: Sequence[Candidate], rejected: Sequence[Rejection]) -> dict[str, Any]:
+    """`funnel.json`: how many came in, were kept, and were refused by what, for which kind of reason, from where."""
+    reasons = Counter((one.filter, one.reason.partition(":")[0]) for one in rejected)
+    return {
+        "conversations": len(candidates) + sum(one.candidate is None for one in rejected),
+        "candidates": len(candidates),
+        "kept": len(kept),
+        "rejected": dict(Counter(one.filter for one in rejected)),
+        "reasons": [
+            {"filter": filter, "kind": kind, "count": number} for (filter, kind), number in reasons.most_common()
+        ],
+        "by_recipe": _shares([one.recipe for one in candidates], [one.recipe for one in kept]),
+        "by_slice": _shares([str(one.slice) for one in candidates], [str(one.slice) for one in kept]),
+        "warning": _warning(candidates, kept, reasons),
+    }
+
+
+def _shares(before: Sequence[str], after: Sequence[str]) -> dict[str, dict[str, int]]:
+    num_before, num_after = Counter(before), Counter(after)
+    return {name: {"candidates": num_before[name], "kept": num_after[name]} for name in sorted(num_before)}
+
+
+def _warning(
+    candidates: Sequence[Candidate], kept: Sequence[Candidate], reasons: Counter[tuple[str, str]]
+) -> str | None:
+    if kept or not reasons:
+        return None
+    told = ", ".join(f"{filter}: {kind} ({number})" for (filter, kind), number in reasons.most_common(3))
+    return (
+        f"no sample of this round was kept ({len(candidates)} candidates). Most frequent reasons: {told}. Read "
+        "rejected.jsonl; a teacher that answers garbage needs another prompt, sampling or model."
+    )
+
+
+if __name__ == "__main__":
+    run_child(main, parser=stage_parser(__doc__))
