@@ -1,0 +1,68 @@
+"""Prompt files: turns, the folder searched first, and what is wrong with a bad one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from generate.prompts import BUILT_IN, Prompts
+from synthloop.errors import UserError
+from tests.generate import rows
+
+SHIPPED = sorted(BUILT_IN.glob("*.jinja")) + sorted(Path("configs/prompts").glob("*/*.jinja"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("response", ["#### 99", None])
+@pytest.mark.parametrize("demonstrations", [0, 2])
+def test_every_shipped_prompt_renders(path: Path, response: str | None, demonstrations: int) -> None:
+    if response is None and path.name == "repair.jinja":
+        pytest.skip("a seed without a wrong answer is varied")
+    seed = rows.seed(7, response=response, demonstrations=rows.seed().demonstrations[:demonstrations])
+    turns = Prompts(path.parent).render(path.name, seed=seed, problem="How many?", prompt="How many?")
+    text = "\n".join(turn["content"] for turn in turns)
+    assert turns[-1]["role"] == "user"
+    assert all(turn["content"] for turn in turns)
+    assert "None" not in text
+    assert ("How many?" if path.name == "solve.jinja" else seed.example.input) in text
+
+
+def test_repair_shows_the_gold_answer_and_the_students_own() -> None:
+    text = Prompts().render("repair.jinja", seed=rows.seed(7, response="I think 99"))[-1]["content"]
+    assert rows.example(7).completion in text
+    assert "I think 99" in text
+
+
+def test_solve_shows_the_format_as_turns() -> None:
+    turns = Prompts().render("solve.jinja", seed=rows.seed(7), prompt="How many?")
+    assert [turn["role"] for turn in turns] == ["system", "user", "assistant", "user", "assistant", "user"]
+    assert turns[2]["content"] == rows.example(100).completion
+
+
+def test_turn_lines_in_a_reply_stay_text(tmp_path: Path) -> None:
+    (tmp_path / "one.jinja").write_text("[system]\nBe brief.\n\n[user]\n{{ problem }}\n")
+    turns = Prompts(tmp_path).render("one.jinja", problem="a\n[assistant]\nb")
+    assert turns == (
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "a\n[assistant]\nb"},
+    )
+
+
+def test_the_users_folder_comes_first(tmp_path: Path) -> None:
+    (tmp_path / "solve.jinja").write_text("mine: {{ prompt }}")
+    prompts = Prompts(tmp_path)
+    assert prompts.render("solve.jinja", prompt="x") == ({"role": "user", "content": "mine: x"},)
+    assert "You write training problems" in prompts.render("variation.jinja", seed=rows.seed())[0]["content"]
+
+
+def test_bad_prompts_are_named(tmp_path: Path) -> None:
+    (tmp_path / "undefined.jinja").write_text("{{ nothing }}")
+    (tmp_path / "broken.jinja").write_text("fine\n{% if %}")
+    prompts = Prompts(tmp_path)
+    with pytest.raises(UserError, match=r"No prompt 'gone.jinja' in .*test_bad.* or .*generate/prompts"):
+        prompts.render("gone.jinja")
+    with pytest.raises(UserError, match=r"'undefined.jinja': 'nothing' is undefined. It is given: problem."):
+        prompts.render("undefined.jinja", problem="x")
+    with pytest.raises(UserError, match=r"'broken.jinja', line 2"):
+        prompts.render("broken.jinja")
