@@ -114,7 +114,7 @@ def json_equal(reference: str | None, text: str) -> Score:
     The value is the whole text, else the first object or list that parses in it (a fenced block, for instance).
     `1` equals `1.0`; `true` does not equal `1`. `NaN` and `Infinity` are not JSON.
 
-    Limits: a bare string or number inside prose is not found.
+    Limits: a bare string or number inside prose is not found, nor anything in a text nested too deep for the parser.
     """
     parsed = _canonical_json(text)
     return _compare(parsed, None if reference is None else _canonical_json(reference), "no JSON value")
@@ -127,7 +127,9 @@ def _canonical_json(text: str) -> str | None:
     for start in (None, *starts):
         try:
             value, end = decoder.raw_decode(text, start or 0)
-        except (ValueError, RecursionError):
+        except RecursionError:
+            return None
+        except ValueError:
             continue
         if start is not None or end == len(text):
             return json.dumps(_whole_floats(value), sort_keys=True, ensure_ascii=False)

@@ -106,16 +106,18 @@ def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """(line number from 1, object) for every non-blank line of a JSONL file.
 
     Raises:
-        UserError: the file is missing, or a line is not a JSON object (file and line number are named).
+        UserError: the file is missing or not UTF-8, or a line is not a JSON object (file and line number are named).
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file. Expected a JSONL file, one JSON object a line.")
-    with path.open(encoding="utf-8") as lines:
+    with path.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
-                row = json.loads(line)
+                row = json.loads(line.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                raise UserError(f"{path}, line {number}: not UTF-8 ({error.reason} at byte {error.start}).") from error
             except json.JSONDecodeError as error:
                 raise UserError(
                     f"{path}, line {number}: not valid JSON ({error.msg} at column {error.colno})."

@@ -27,7 +27,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from eval.scoring import choice
 from eval.tasks._sources import SplitConfig, hub_rows, local_rows, text_field
@@ -58,6 +58,15 @@ class Config(SplitConfig):
     label_separator: str | None = None
     label_map: dict[str, str] = Field(default={})
     labels: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _nothing_unread(self) -> Config:
+        """A setting that the source or the format does not read is a mistake."""
+        kind = "dataset" if self.dataset is not None else self.format
+        unread = {"dataset": {"format", "encoding"}, "jsonl": {"encoding"}, "label_text": {"text", "label"}}
+        for name in sorted(unread.get(kind, set()) & self.model_fields_set):
+            raise ValueError(f"`{name}` is not read where the rows come from a {kind} source; remove it")
+        return self
 
     @cached_property
     def known_labels(self) -> tuple[str, ...]:

@@ -1,0 +1,139 @@
+"""Classification: each format, the labels, bad input, and the published files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from synthloop.errors import UserError
+from synthloop.task import open_task
+from tests.real_data import real_data
+
+FORMATS: dict[str, tuple[dict[str, Any], str]] = {
+    "label_text": ({"format": "label_text", "label_separator": ":"}, "NUM:dist How far ?\n\nHUM:ind Who is\u00e9 ?\n"),
+    "tsv, no header": ({"format": "tsv", "label": 0, "text": 1}, "NUM\tHow far ?\nHUM\tWho is\u00e9 ?\n"),
+    "tsv": ({"format": "tsv"}, "text\tlabel\nHow far ?\tNUM\nWho is\u00e9 ?\tHUM\n"),
+    "csv": ({"format": "csv", "text": "question"}, '"question","label"\n"How far ?",NUM\n"Who is\u00e9 ?",HUM\n'),
+    "jsonl": (
+        {"label": "kind"},
+        '{"text": "How far ?", "kind": "NUM"}\n{"text": "Who is\u00e9 ?", "kind": "HUM"}\n',
+    ),
+    "json": (
+        {"format": "json", "train": "train#main", "text": 0, "label": 1},
+        '{"main": [["How far ?", "NUM"], ["Who is\u00e9 ?", "HUM"]]}',
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "encoding"),
+    [*((name, None) for name in FORMATS), *((name, "latin-1") for name in FORMATS if name != "jsonl")],
+)
+def test_every_format_gives_the_same_rows(tmp_path: Path, name: str, encoding: str | None) -> None:
+    settings, text = FORMATS[name]
+    (tmp_path / "train").write_text(text, encoding=encoding or "utf-8")
+    chosen = {} if encoding is None else {"encoding": encoding}
+    task = open_task("classification", {"path": tmp_path, "train": "train", **settings, **chosen})
+    examples = list(task.load("train"))
+    assert [(one.input, one.completion, one.answer, one.slice) for one in examples] == [
+        ("How far ?", "NUM", "NUM", "NUM"),
+        ("Who is\u00e9 ?", "HUM", "HUM", "HUM"),
+    ]
+    assert "one of: HUM, NUM." in examples[0].messages[0]["content"]
+    assert task.messages("How far ?") == examples[0].messages
+    assert list(task.load("test")) == []
+
+
+def test_labels_can_be_mapped_and_given(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1 good\n0 bad\n")
+    settings = {"path": tmp_path, "train": "a", "test": ["a", "a"], "format": "label_text"}
+    task = open_task("classification", {**settings, "label_map": {"0": "negative", "1": "positive"}})
+    good, _ = task.load("train")
+    assert task.score(good, "It is Positive.").correct
+    assert not task.score(good, "positive or negative").correct
+    assert len(list(task.load("test"))) == 4
+    with pytest.raises(UserError, match=r"a, line 2: the label '0' is not in task.labels"):
+        list(open_task("classification", {**settings, "labels": ["1", "2"]}).load("train"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "text", "told"),
+    [
+        ({"format": "tsv"}, "text\tlabel\na\tb\nonly one\n", "line 3: expected 2 columns"),
+        ({"format": "tsv"}, "text\tkind\na\tb\n", "line 2: no field 'label'.* The row has: text, kind"),
+        ({"format": "tsv"}, "text\tlabel\n", "the file has no rows"),
+        ({"format": "label_text"}, "x y\nalone\n", "line 2: the field 'text' should be text, found ''"),
+        ({"format": "json", "train": "f#trian"}, '{"train": []}', "no key 'trian'.* Did you mean 'train'"),
+        ({"format": "json"}, '{"train": []}', "expected a list of rows, found dict"),
+        ({"format": "json"}, "[1]", "item 0: expected an object or a list, found int"),
+        ({"format": "json"}, "[\n1,]", "line 2: not valid JSON"),
+        ({"format": "label_text", "encoding": "ascii"}, "x \u00e9", "not ascii.* Set task.encoding"),
+        ({"format": "label_text", "encoding": "nope"}, "x y", "task.encoding: unknown encoding"),
+        ({"format": "label_text", "train": "g"}, "x y", "g: no such file"),
+        ({}, '{"text": "a", "label": null}\n', "line 1: the field 'label' should be text, found None"),
+    ],
+)
+def test_bad_input_is_named_by_file_and_line(tmp_path: Path, settings: dict[str, Any], text: str, told: str) -> None:
+    (tmp_path / "f").write_text(text, encoding="utf-8")
+    task = open_task("classification", {"path": tmp_path, "train": "f", **settings})
+    with pytest.raises(UserError, match=told):
+        list(task.load("train"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"format": "label_text", "label": "x", "train": "f"}, "`label` is not read"),
+        ({"encoding": "latin-1", "train": "f"}, "`encoding` is not read"),
+        ({"dataset": "someone/else", "format": "csv"}, "`format` is not read"),
+    ],
+)
+def test_settings_that_nothing_reads_are_refused(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        open_task("classification", settings)
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize(
+    ("name", "settings", "sizes", "num_labels"),
+    [
+        (
+            "trec",
+            {"train": "TREC.train", "test": "TREC.test", "encoding": "latin-1", "label_separator": ":"},
+            (5452, 0, 500),
+            6,
+        ),
+        ("trec", {"train": "TREC.train", "test": "TREC.test", "encoding": "latin-1"}, (5452, 0, 500), 50),
+        (
+            "sst2",
+            {"train": "stsa.binary.train", "validation": "stsa.binary.dev", "test": "stsa.binary.test"},
+            (6920, 872, 1821),
+            2,
+        ),
+        ("sms_spam", {"format": "tsv", "train": "sms.tsv", "label": 0, "text": 1}, (5574, 0, 0), 2),
+        (
+            "clinc150",
+            {
+                "format": "json",
+                "train": "data_full.json#train",
+                "validation": "data_full.json#val",
+                "test": ["data_full.json#test", "data_full.json#oos_test"],
+                "text": 0,
+                "label": 1,
+            },
+            (15000, 3000, 5500),
+            151,
+        ),
+    ],
+)
+def test_published_files(name: str, settings: dict[str, Any], sizes: tuple[int, ...], num_labels: int) -> None:
+    task = open_task("classification", {"path": real_data(name), "format": "label_text", **settings})
+    examples = {split: list(task.load(split)) for split in ("train", "validation", "test")}
+    assert tuple(map(len, examples.values())) == sizes
+    rows = [row for split in examples.values() for row in split]
+    assert len({row.answer for row in rows}) == num_labels
+    assert all(task.score(row, row.completion).correct for row in rows)
+    assert not any(task.score(row, "").correct for row in rows)

@@ -1,0 +1,153 @@
+"""The user's own JSONL: which fields are read, each scorer, and every mistake a file can hold."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from synthloop.errors import UserError
+from synthloop.records import Example
+from synthloop.task import Task, open_task
+
+
+def task_of(folder: Path, *rows: Any, **settings: Any) -> Task:
+    lines = [row if isinstance(row, str) else json.dumps(row) for row in rows]
+    (folder / "t.jsonl").write_text("".join(line + "\n" for line in lines))
+    return open_task("jsonl", {"path": folder, "train": "t.jsonl", **settings})
+
+
+def only(task: Task) -> Example:
+    (example,) = task.load("train")
+    return example
+
+
+@pytest.mark.parametrize(
+    ("row", "settings", "expected"),
+    [
+        ({"input": "2+2", "output": "2+2=4", "answer": 4}, {}, ("2+2", "2+2=4", "4", None)),
+        ({"prompt": "2+2", "completion": "so 4", "slice": "sum"}, {}, ("2+2", "so 4", "4", "sum")),
+        ({"question": "2+2", "answer": "it is 4"}, {}, ("2+2", "it is 4", "it is 4", None)),
+        ({"prompt": "2+2", "response": "4."}, {}, ("2+2", "4.", "4", None)),
+        (
+            {"input": "other", "q": "2+2", "sol": "so 4", "gold": 4, "kind": 7},
+            {"input": "q", "output": "sol", "answer": "gold", "slice": "kind"},
+            ("2+2", "so 4", "4", "7"),
+        ),
+    ],
+)
+def test_fields(tmp_path: Path, row: dict[str, Any], settings: dict[str, str], expected: tuple[str, ...]) -> None:
+    task = task_of(tmp_path, row, scorer="numeric", **settings)
+    example = only(task)
+    assert (example.input, example.completion, example.answer, example.slice) == expected
+    assert example.messages == ({"role": "user", "content": "2+2"},)
+    assert task.score(example, example.completion).correct
+    assert list(task.load("test")) == []
+
+
+def test_messages(tmp_path: Path) -> None:
+    system = {"role": "system", "content": "Be brief."}
+    turns = [{"role": "user", "content": "2+2"}, {"role": "assistant", "content": "4"}]
+    example = only(task_of(tmp_path, {"messages": turns}, scorer="numeric", system="Be brief."))
+    assert example.messages == (system, turns[0])
+    assert (example.input, example.completion, example.answer) == ("2+2", "4", "4")
+    again = {"role": "user", "content": "and 2 more"}
+    longer = only(task_of(tmp_path, {"messages": [system, *turns, again], "answer": 6}, scorer="numeric"))
+    assert longer.messages == (system, *turns, again)
+    assert (longer.input, longer.completion, longer.answer) == ("and 2 more", "6", "6")
+
+
+@pytest.mark.parametrize(
+    ("settings", "row", "right", "wrong"),
+    [
+        ({"scorer": "exact"}, {"input": "a", "output": "Paris"}, " Paris", "paris"),
+        ({"scorer": "exact", "ignore_case": True}, {"input": "a", "output": "Paris"}, "paris", "in Paris"),
+        ({"scorer": "choice", "labels": ["yes", "no"]}, {"input": "a", "output": "yes"}, "Yes!", "no"),
+        ({"scorer": "json"}, {"input": "a", "output": {"x": [1, None]}}, '{"x": [1.0, null]}', '{"x": [1]}'),
+        ({"scorer": "json"}, {"input": "a", "output": '{"x": true}'}, '{"x":true}', '{"x":1}'),
+        ({"scorer": "regex", "pattern": r"is (\w)"}, {"input": "a", "output": "It is B"}, "is A, is B", "B"),
+    ],
+)
+def test_each_scorer(tmp_path: Path, settings: dict[str, Any], row: Any, right: str, wrong: str) -> None:
+    task = task_of(tmp_path, row, **settings)
+    example = only(task)
+    assert task.score(example, right).correct
+    assert not task.score(example, wrong).correct
+    assert not task.score(example, "").correct
+
+
+def test_choice_reads_its_labels_from_the_data(tmp_path: Path) -> None:
+    rows = [{"input": "a", "output": "yes"}, {"input": "b", "output": "no"}]
+    task = task_of(tmp_path, *rows, scorer="choice", prompt="{{ labels | join('/') }}? {{ input }}")
+    first, _ = task.load("train")
+    assert first.messages[0]["content"] == "no/yes? a"
+    assert not task.score(first, "yes and no").correct
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("{", r"t.jsonl, line 2: not valid JSON"),
+        ("[1]", r"t.jsonl, line 2: expected a JSON object, found list"),
+        ({"text": "a", "output": "4"}, r"line 2: none of the fields input, .*has: text, output"),
+        ({"input": "a"}, r"line 2: none of the fields output, .*has: input"),
+        ({"input": " ", "output": "4"}, r"line 2: the field 'input' should be text, found ' '"),
+        ({"input": "a", "output": ["4"]}, r"line 2: the field 'output' should be text, found \['4'\]"),
+        ({"input": "a", "output": "none"}, r"line 2: scorer 'numeric' finds no answer in the output 'none'"),
+        ({"input": "a", "output": "4", "answer": "four"}, r"line 2: the answer 'four' can never be matched"),
+        ({"messages": [{"role": "user"}], "output": "4"}, r"line 2: 'messages' should hold turns of role"),
+        ({"messages": [], "output": "4"}, r"line 2: the turns should end with the user's"),
+        ({"messages": [{"role": "assistant", "content": "4"}]}, r"line 2: the turns should end with the user's"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path: Path, line: Any, told: str) -> None:
+    task = task_of(tmp_path, {"input": "a", "output": "4"}, line, scorer="numeric")
+    with pytest.raises(UserError, match=told):
+        list(task.load("train"))
+
+
+def test_a_configured_field_must_be_there(tmp_path: Path) -> None:
+    task = task_of(tmp_path, {"input": "a", "output": "4"}, scorer="numeric", slice="sort")
+    with pytest.raises(UserError, match=r"line 1: no field 'sort'.* The row has: input, output"):
+        list(task.load("train"))
+
+
+def test_missing_and_empty_files(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b'{"input": "a", "output": "4"}\n{"input": "\xe9", "output": "4"}\n')
+    with pytest.raises(UserError, match="latin, line 2: not UTF-8"):
+        list(task_of(tmp_path, scorer="numeric", test="latin").load("test"))
+    with pytest.raises(UserError, match="t.jsonl: the file is empty"):
+        list(task_of(tmp_path, scorer="numeric").load("train"))
+    with pytest.raises(UserError, match="gone.jsonl: no such file"):
+        list(task_of(tmp_path, scorer="numeric", test="gone.jsonl").load("test"))
+
+
+def test_outputs_that_the_scorer_calls_wrong(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    wrong = {"input": "a", "output": "5", "answer": "4"}
+    with pytest.raises(UserError, match="calls every output of 'train' wrong"):
+        list(task_of(tmp_path, wrong, scorer="numeric").load("train"))
+    with caplog.at_level(logging.WARNING):
+        assert len(list(task_of(tmp_path, wrong, {"input": "b", "output": "4"}, scorer="numeric").load("train"))) == 2
+    assert "calls 1 of 2 outputs of 'train' wrong" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"scorer": "judge"}, "'judge' is not available yet"),
+        ({"scorer": "numerc"}, "Did you mean 'numeric'"),
+        ({"scorer": "numeric", "pattern": "x"}, "`pattern` is read by scorer 'regex' only"),
+        ({"scorer": "regex"}, "needs `pattern`"),
+        ({"scorer": "regex", "pattern": "("}, "not a regular expression"),
+        ({"scorer": "numeric", "train": None}, "name the file of the real training rows"),
+        ({"scorer": "numeric", "revision": "main"}, "belong to a hub `dataset`"),
+        ({}, "scorer"),
+    ],
+)
+def test_bad_settings(settings: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        open_task("jsonl", {"train": "t.jsonl", **settings})

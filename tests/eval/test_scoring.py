@@ -1,0 +1,173 @@
+"""The scorers: known answers, edges, and properties that hold for every text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval.scoring import SCORERS, choice, exact, final_number, json_equal, named_scorer, numeric, regex
+from synthloop.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("So she pays 5 * 3 = 15 dollars.\n#### 15", "15"),
+        ("#### 1,000", "1000"),
+        ("#### $1,234.50", "1234.5"),
+        ("####1000.00", "1000"),
+        ("#### -3", "-3"),
+        ("#### \u22123", "-3"),
+        ("#### $-3", "-3"),
+        ("#### -$3", "-3"),
+        ("#### \\$18", "18"),
+        ("#### **42**", "42"),
+        ("#### 24 apples of 30", "24"),
+        ("#### 10%", "10"),
+        ("#### 5.", "5"),
+        ("#### .5", "0.5"),
+        ("#### 007", "7"),
+        ("#### -0.0", "0"),
+        ("#### 1/2", "1/2"),
+        ("#### 1\n#### 2", "2"),
+        ("The answer is 3,456.", "3456"),
+        ("He has 3, then 4", "4"),
+        ("5-3", "3"),
+        ("x=-4", "-4"),
+        ("(-4)", "-4"),
+        ("about 48/2", "2"),
+        ("3,4,5", "5"),
+        ("#### none, so 7", "7"),
+        ("9 #### none", "9"),
+        ("", None),
+        ("####", None),
+        ("no number at all", None),
+    ],
+)
+def test_final_number(text: str, number: str | None) -> None:
+    assert final_number(text) == number
+
+
+def test_numeric_compares_by_value() -> None:
+    assert all(numeric(one, "#### 1,000").correct for one in ("1000", "1,000", "1000.0", "$1,000"))
+    assert not numeric("1000", "#### 100").correct
+    assert numeric("3", "").model_dump() == {"value": 0.0, "correct": False, "parsed": None, "reason": "no number"}
+
+
+@given(st.integers(-(10**12), 10**12))
+def test_numeric_reads_what_it_writes(number: int) -> None:
+    for written in (f"{number}", f"{number:,}", f"{number}.00", f"#### {number:,}.", f"= {number}"):
+        assert final_number(written) == str(number)
+
+
+@given(st.decimals(allow_nan=False, allow_infinity=False, places=3, min_value=-(10**6), max_value=10**6))
+def test_canonical_numbers_are_fixed_points(number: Any) -> None:
+    canonical = final_number(f"{number:f}")
+    assert canonical is not None
+    assert final_number(canonical) == canonical
+    assert float(canonical) == float(number)
+
+
+def test_exact() -> None:
+    assert exact("New York", "  New \n York ").correct
+    assert not exact("New York", "new york").correct
+    assert exact("New York", "new york", ignore_case=True).correct
+    assert exact("caf\u00e9", "cafe\u0301").correct
+    assert not exact("", "").correct
+    assert exact("a", " ").parsed is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "label"),
+    [
+        ("spam", "spam"),
+        ("SPAM.", "spam"),
+        ("Label: not spam", "not spam"),
+        ("spam\nIt is not spam because ham", "spam"),
+        ("spam or ham?", None),
+        ("I think\nit is ham", "ham"),
+        ("hamburger", None),
+        ("A", "A"),
+        ("a dog", None),
+        ("", None),
+        ("\n\nham", "ham"),
+    ],
+)
+def test_choice_names_one_label(reply: str, label: str | None) -> None:
+    score = choice(("spam", "not spam", "ham", "A"))("ham", reply)
+    assert score.parsed == label
+    assert score.correct == (label == "ham")
+
+
+@given(
+    st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["C"]), min_size=1).map(str.strip).filter(bool))
+)
+def test_choice_survives_any_label_and_reply(labels: list[str]) -> None:
+    for label in labels:
+        assert choice(tuple(labels))(label, " ".join(labels)).parsed in {*labels, None}
+
+
+@pytest.mark.parametrize(
+    ("reply", "correct"),
+    [
+        ('{"b": [1, 2], "a": 1}', True),
+        ('Here:\n```json\n{"a": 1.0, "b": [1, 2]}\n```', True),
+        ('{"a": 1, "b": [2, 1]}', False),
+        ('{"a": true, "b": [1, 2]}', False),
+        ('{"a": 1, "b": [1, 2], "c": null}', False),
+        ('{"a": 1, "b": [1, 2]', False),
+        ('{"a": NaN}', False),
+        ("[" * 100_000, False),
+        ("", False),
+    ],
+)
+def test_json_equal(reply: str, correct: bool) -> None:
+    assert json_equal('{"a": 1, "b": [1, 2]}', reply).correct == correct
+
+
+def test_a_bare_json_value_must_be_the_whole_reply() -> None:
+    assert json_equal("1", " 1.0 ").correct
+    assert not json_equal("1", "1 2").correct
+    assert not json_equal("true", "1").correct
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.text(),
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    )
+)
+def test_json_equal_reads_what_json_writes(value: Any) -> None:
+    assert json_equal(json.dumps(value), json.dumps(value, indent=2, ensure_ascii=False)).correct
+
+
+def test_regex_takes_the_last_match_and_its_first_group() -> None:
+    score = regex(r"^Answer: (\w+)$")
+    assert score("B", "Answer: A\nno\nAnswer: B").correct
+    assert score("B", "B").parsed is None
+    assert regex(r"[A-D]")("D", "A to D").correct
+    with pytest.raises(UserError, match="not a regular expression"):
+        regex("(")
+
+
+@given(st.text(), st.sampled_from(SCORERS))
+def test_without_a_reference_nothing_is_correct(text: str, name: str) -> None:
+    scorer = named_scorer(name, labels=("yes", "no"), pattern=r"(\w+)")
+    score = scorer(None, text)
+    assert not score.correct
+    assert score.value == 0
+    assert score.parsed == scorer("yes", text).parsed
+    assert scorer("5", "").value == 0
+
+
+def test_named_scorers_say_what_they_need() -> None:
+    with pytest.raises(UserError, match="needs `labels`"):
+        named_scorer("choice")
+    with pytest.raises(UserError, match="needs `pattern`"):
+        named_scorer("regex")
+    with pytest.raises(UserError, match="Unknown scorer 'nummeric'"):
+        named_scorer("nummeric")
