@@ -62,7 +62,8 @@ def lora_ranks() -> tuple[int, ...]:
     if path is None:
         return ()
     (statement,) = _statements(path, "MaxLoRARanks = ")
-    assert isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Subscript), ast.dump(statement)
+    assert isinstance(statement, ast.Assign), ast.dump(statement)
+    assert isinstance(statement.value, ast.Subscript), ast.dump(statement)
     ranks: tuple[int, ...] = ast.literal_eval(statement.value.slice)
     return ranks
 

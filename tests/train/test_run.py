@@ -1,0 +1,191 @@
+"""`train.run` as a person starts it: `accelerate launch`, kill -9, resume, two processes, mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synthloop.records import Row
+from synthloop.store import write_rows
+from tests.train.jobs import example_rows, write_data, write_job
+from tests.train.test_mix import make_run
+from train.checkpoints import interval, latest_complete, remove_incomplete
+
+ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+LAUNCH = [str(BIN / "accelerate"), "launch", "--config_file", str(ROOT / "configs/accelerate/cpu.yaml"), "-m"]
+
+
+def start(command: list[str], **keywords: Any) -> subprocess.Popen[str]:
+    """The command in a process group of its own."""
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1"}
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, env=env, text=True, stdout=pipe, stderr=pipe, start_new_session=True, cwd=ROOT, **keywords
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    """Wait for a process that must succeed; what it wrote to stderr."""
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+    return errors
+
+
+def weights(adapter: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    loaded: dict[str, Any] = load_file(adapter / "adapter_model.safetensors")
+    return loaded
+
+
+def assert_same_weights(one: Path, other: Path) -> None:
+    import torch
+
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def kill_after_first_checkpoint(process: subprocess.Popen[str], output: Path) -> None:
+    deadline = time.monotonic() + 240
+    while latest_complete(output / "checkpoints") is None:
+        assert process.poll() is None, process.communicate()[1]
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+
+
+@pytest.mark.slow
+def test_a_killed_and_resumed_training_ends_as_one_never_killed(tiny_model: Path, tmp_path: Path) -> None:
+    job = write_job(tmp_path / "job.yaml", tiny_model)
+    data = write_data(tmp_path / "rows.jsonl")
+    options = ["train.run", "--config", str(job), "--data", str(data), "--output"]
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    finish(start([*LAUNCH, *options, str(whole)]))
+    record = json.loads((whole / "train.json").read_text())
+    lines = [json.loads(line) for line in (whole / "trainer_log.jsonl").read_text().splitlines()]
+    assert record["steps"] == lines[-1]["step"] == 24
+    assert lines[-1]["loss"] < 0.5 * lines[0]["loss"], "a tiny model should learn its rows by heart"
+
+    kill_after_first_checkpoint(start([*LAUNCH, *options, str(killed)]), killed)
+    assert not (killed / "train.json").exists()
+    checkpoint = latest_complete(killed / "checkpoints")
+    assert checkpoint is not None
+    half = killed / "checkpoints" / "checkpoint-23"  # what a kill in the middle of the next save leaves behind
+    half.mkdir()
+    shutil.copy(checkpoint / "trainer_state.json", half)
+
+    errors = finish(start([*LAUNCH, *options, str(killed)]))
+    assert f"resuming from {checkpoint}" in errors
+    resumed = json.loads((killed / "train.json").read_text())
+    assert resumed["resumed_from_step"] == int(checkpoint.name.removeprefix("checkpoint-"))
+    assert_same_weights(whole / "adapter", killed / "adapter")
+    assert (whole / "trainer_log.jsonl").read_bytes() == (killed / "trainer_log.jsonl").read_bytes()
+    assert (whole / "adapter/adapter_config.json").read_bytes() == (killed / "adapter/adapter_config.json").read_bytes()
+
+
+def test_the_stage_keeps_its_files_and_record(tiny_model: Path, tmp_path: Path) -> None:
+    run = make_run(tmp_path, tiny_model, {}, {})
+    settings = json.loads((tmp_path / "config.resolved.json").read_text())
+    settings["train"]["args"] = {"max_steps": 3, "per_device_train_batch_size": 4, "logging_steps": 1, "max_length": 40}
+    (tmp_path / "config.resolved.json").write_text(json.dumps(settings))
+    write_rows(run.round_dir(1) / "train.jsonl", example_rows(12))
+    command = [sys.executable, "-m", "train.run", "--run", str(tmp_path), "--round", "1"]
+    finish(start(command))
+    stage = run.stage(1, "train")
+    assert stage.is_complete
+    assert not stage.partial.exists()
+    record = json.loads(stage.record_path.read_text())
+    assert record["steps"] == 3
+    assert record["rows"] == 12
+    assert record["truncated_rows"] > 0
+    assert "adapter/adapter_model.safetensors" in record["outputs"]
+    assert len((run.round_dir(1) / "trainer_log.jsonl").read_text().splitlines()) == 3
+    adapter = run.adapter(1)
+    assert adapter is not None
+    assert not (adapter / "training_args.bin").exists()
+    started = time.monotonic()
+    assert "already done" in finish(start(command))
+    assert time.monotonic() - started < 20
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_adapter(tiny_model: Path, tmp_path: Path) -> None:
+    """DDP over gloo. The batch of a step is the same as with one process of twice the batch, so the loss is too."""
+    job = write_job(tmp_path / "job.yaml", tiny_model, args={"num_train_epochs": 1, "per_device_train_batch_size": 4})
+    data = write_data(tmp_path / "rows.jsonl")
+    output = tmp_path / "out"
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29517", "-m"]
+    finish(start([*torchrun, "train.run", "--config", str(job), "--data", str(data), "--output", str(output)]))
+    record = json.loads((output / "train.json").read_text())
+    assert (record["num_processes"], record["steps"]) == (2, 6)
+    lines = (output / "trainer_log.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4, 6]
+    assert weights(output / "adapter")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--config", "{job}", "--data", "{bad}", "--output", "{out}"], "line 1: expected 'messages'"),
+        (["--config", "{job}", "--data", "{data}"], "--output is missing"),
+        (["--config", "{job}", "--data", "{data}", "--output", "{out}", "train.args.lr=1"], "unknown key 'lr'"),
+        (["--config", "{job}", "--data", "{data}", "--output", "{out}", "sed=1"], "Did you mean 'seed'?"),
+        (["--config", "{job}", "--data", "{data}", "--output", "{used}"], "holds an adapter or checkpoints"),
+    ],
+)
+def test_mistakes_exit_with_2_and_one_message(
+    tiny_model: Path, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    names = {
+        "job": write_job(tmp_path / "job.yaml", tiny_model),
+        "data": write_data(tmp_path / "rows.jsonl"),
+        "bad": tmp_path / "bad.jsonl",
+        "out": tmp_path / "out",
+        "used": tmp_path / "used",
+    }
+    names["bad"].write_text('{"text": "hello"}\n')
+    (names["used"] / "adapter").mkdir(parents=True)
+    process = start([sys.executable, "-m", "train.run", *(argument.format(**names) for argument in arguments)])
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 2, errors
+    assert message in errors
+    assert "Traceback" not in errors
+
+
+def test_only_marked_checkpoints_count(tmp_path: Path) -> None:
+    for name in ("checkpoint-4", "checkpoint-12", "checkpoint-20"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "checkpoint-4" / "complete").touch()
+    (tmp_path / "checkpoint-12" / "complete").touch()
+    assert latest_complete(tmp_path) == tmp_path / "checkpoint-12"
+    remove_incomplete(tmp_path)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-12", "checkpoint-4"]
+    assert latest_complete(tmp_path / "absent") is None
+
+
+@pytest.mark.parametrize(
+    ("steps", "logging", "every"), [(24, 2, 6), (100, 10, 20), (3, 10, 10), (7, 1, 2), (100, 0.1, 20)]
+)
+def test_checkpoints_fall_on_logged_steps(steps: int, logging: float, every: int) -> None:
+    assert interval(steps, logging) == every
+
+
+def test_rows_of_the_loop_are_read_as_they_were_written(tmp_path: Path) -> None:
+    from train.objectives.sft import read
+
+    rows = example_rows(3)
+    write_rows(tmp_path / "train.jsonl", rows)
+    assert read(tmp_path / "train.jsonl") == rows
+    assert all(isinstance(row, Row) for row in rows)
