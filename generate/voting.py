@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from generate.context import Ask, Context, Outcome
+from generate.context import Ask, Context, Outcome, Reply
 
 
 class VotingConfig(BaseModel):
@@ -30,12 +30,16 @@ def majority(votes: Sequence[str | None]) -> str | None:
     return Counter(parsed).most_common(1)[0][0] if parsed else None
 
 
-def solve(problem: str, ctx: Context) -> Generator[list[Ask], Any, Outcome]:
+def solve(problem: Reply, ctx: Context) -> Generator[list[Ask], Any, Outcome]:
     """Ask for `config.num_solutions` solutions; the candidate is the first that gives the majority answer.
 
     A truncated solution has no vote: its answer may be one it had not yet taken back.
     """
     cfg: VotingConfig = ctx.config
+    if problem.truncated:
+        return ctx.reject("truncated: the new problem hit max_tokens")
+    if not problem:
+        return ctx.reject("empty: the new problem has no text")
     prompt = ctx.task.messages(problem)[-1]["content"]
     solutions = yield [
         ctx.ask("teacher", "solve.jinja", problem=problem, prompt=prompt, sample=i, sampling=cfg.solve_sampling)

@@ -22,6 +22,4 @@ class Config(VotingConfig):
 
 def run(seed: Seed, ctx: Context) -> Conversation:
     problem = yield ctx.ask("teacher", "explore.jinja", sampling=ctx.config.problem_sampling)
-    if problem.truncated:
-        return ctx.reject("truncated: the new problem hit max_tokens")
     return (yield from solve(problem, ctx))

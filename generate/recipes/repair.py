@@ -25,6 +25,4 @@ class Config(VotingConfig):
 def run(seed: Seed, ctx: Context) -> Conversation:
     template = "variation.jinja" if seed.response is None else "repair.jinja"
     problem = yield ctx.ask("teacher", template, sampling=ctx.config.problem_sampling)
-    if problem.truncated:
-        return ctx.reject("truncated: the new problem hit max_tokens")
     return (yield from solve(problem, ctx))

@@ -21,6 +21,4 @@ class Config(VotingConfig):
 
 def run(seed: Seed, ctx: Context) -> Conversation:
     problem = yield ctx.ask("teacher", "variation.jinja", sampling=ctx.config.problem_sampling)
-    if problem.truncated:
-        return ctx.reject("truncated: the new problem hit max_tokens")
     return (yield from solve(problem, ctx))

