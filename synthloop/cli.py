@@ -55,17 +55,17 @@ def run(
     ] = None,
 ) -> None:
     """Run the loop; the same command again resumes it."""
-    from synthloop import loop, report
+    from synthloop import loop, page, report
     from synthloop.check import check_config
     from synthloop.config import load_config
-    from synthloop.terminal import Terminal, closing_lines, round_table
+    from synthloop.terminal import Terminal, closing_lines, open_console, round_table
     from synthloop.tracking import Tracker
 
     with user_errors():
         loaded = load_config(config, overrides or [])
         check_config(loaded, str(config))
         opened = loop.open_run(loaded, run_dir or Path("runs") / loaded.name, restart_from)
-        console = Console()
+        console = open_console()
         tracker = Tracker(opened)
         try:
             with Terminal(opened, console) as terminal:
@@ -73,10 +73,11 @@ def run(
         finally:
             tracker.close()
             written = report.write(opened)
+            page.write(opened, written)
         console.print(round_table(written))
         for line in closing_lines(written):
-            console.print(line, highlight=False, soft_wrap=True)
-        console.print(f"Report: {opened.root / 'report.json'}", highlight=False, soft_wrap=True)
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+        print(f"Report: {opened.root / 'report.json'} and {opened.root / 'report.html'}")
 
 
 @app.command()
@@ -170,11 +171,11 @@ def status(run_dir: RunDir) -> None:
     """Where a run is: the rounds so far, and the next stage."""
     from synthloop import report
     from synthloop.store import STAGES, Run
-    from synthloop.terminal import round_table
+    from synthloop.terminal import open_console, round_table
 
     with user_errors():
         opened = Run(run_dir)
-        console = Console()
+        console = open_console()
         console.print(round_table(report.build(opened)))
         for round in opened.rounds():
             if not opened.stage(round, "decide").is_complete:
@@ -187,16 +188,16 @@ def report_command(run_dir: RunDir) -> None:
     """Write report.json and report.html anew and print the round table."""
     from synthloop import page, report
     from synthloop.store import Run
-    from synthloop.terminal import closing_lines, round_table
+    from synthloop.terminal import closing_lines, open_console, round_table
 
     with user_errors():
         opened = Run(run_dir)
         written = report.write(opened)
         page.write(opened, written)
-        console = Console()
+        console = open_console()
         console.print(round_table(written))
         for line in closing_lines(written):
-            console.print(line, highlight=False, soft_wrap=True)
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
         print(run_dir / "report.json")
         print(run_dir / "report.html")
 

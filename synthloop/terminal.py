@@ -5,8 +5,10 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+from rich.box import SIMPLE
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -17,21 +19,22 @@ from synthloop.store import Run
 
 
 def interval(scores: dict[str, Any] | None, *, key: str = "value", signed: bool = False) -> str:
-    """'63.2 (58.1-67.9)': a score in percent with its interval; '-' where there is none."""
+    """'63.2 [58.1, 67.9]': a score in percent with its interval; '-' where there is none."""
     if not scores:
         return "-"
     sign = "+" if signed else ""
     value, low, high = (100 * scores[name] for name in (key, "ci_low", "ci_high"))
-    return f"{value:{sign}.1f} ({low:{sign}.1f} to {high:{sign}.1f})"
+    return f"{value:{sign}.1f} [{low:{sign}.1f}, {high:{sign}.1f}]"
 
 
 def round_table(report: dict[str, Any]) -> Table:
-    """One line a round: scores with intervals, the mix, the funnel, the verdicts."""
-    table = Table(title=f"{report['name']} (percent, 95% intervals)", title_justify="left")
-    for heading in ("round", "probe", "gate", "test", "gain probe/gate", "kept", "real tokens", "collapse", "decision"):
-        table.add_column(heading, justify="left" if heading in ("collapse", "decision") else "right")
+    """One line a round: scores with intervals, the gains on probe and gate, the funnel, the mix, the decision."""
+    table = Table(title=f"{report['name']}: percent correct with 95% intervals", title_justify="left", box=SIMPLE)
+    for heading in ("round", "probe", "gate", "test", "gain probe/gate", "kept", "real", "collapse", "decision"):
+        left = heading in ("collapse", "decision")
+        table.add_column(heading, justify="left" if left else "right", no_wrap=True)
     for one in report["rounds"]:
-        table.add_row(*_row(one))
+        table.add_row(*map(escape, _row(one)))
     return table
 
 
@@ -61,8 +64,14 @@ def closing_lines(report: dict[str, Any]) -> list[str]:
     ]
 
 
+def open_console() -> Console:
+    """The console of a terminal; in a pipe one wide enough for the round table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=max(console.width, 130))
+
+
 class Terminal:
-    """The loop's watcher that draws. In a pipe it prints one line a step and the table at the end of each round."""
+    """The loop's watcher that draws. In a pipe it prints a line a step, and one a round."""
 
     def __init__(self, run: Run, console: Console) -> None:
         self._console = console
@@ -86,7 +95,7 @@ class Terminal:
         return Group(self._table, self._progress)
 
     def step_started(self, round: int, step: Step) -> None:
-        self._console.print(f"round {round} $ {shlex.join(step.command)}", style="dim", highlight=False, soft_wrap=True)
+        self._say(f"round {round} $ {shlex.join(step.command)}", style="dim")
         self._bar = self._progress.add_task(f"round {round} {'+'.join(step.stages)}", total=None)
 
     def step_progress(self, update: Update) -> None:
@@ -96,15 +105,14 @@ class Terminal:
     def step_ended(self, round: int, step: Step, seconds: float) -> None:
         self._progress.remove_task(self._bar)
         self._bar = None
-        self._console.print(
-            f"round {round}   {'+'.join(step.stages)} done in {seconds:.1f} s", style="dim", highlight=False
-        )
+        self._say(f"round {round}   {'+'.join(step.stages)} done in {seconds:.1f} s", style="dim")
 
     def round_ended(self, run: Run, round: int) -> None:
         report = build(run)
         self._table = round_table(report)
-        self._console.print(f"round {round}   {report['rounds'][round]['reason']}", highlight=False)
+        self._say(f"round {round} = {report['rounds'][round]['reason']}")
         if self._live:
             self._live.update(self._view())
-        else:
-            self._console.print(self._table)
+
+    def _say(self, line: str, style: str | None = None) -> None:
+        self._console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from synthloop.engines import EngineConfig, adapter_rank, max_lora_rank
-from synthloop.errors import did_you_mean
+from synthloop.errors import UserError, did_you_mean
 
 # Set only where the user has not; each was measured (docs/architecture.md, engines).
 CPU_ARGS: dict[str, Any] = {
@@ -52,8 +53,25 @@ def engine_args(cfg: EngineConfig, adapter: Path | None) -> dict[str, Any]:
     args |= cfg.args
     if adapter is not None:
         rank = max_lora_rank(adapter_rank(adapter), cfg.args.get("max_lora_rank"))
-        args |= {"enable_lora": True, "max_lora_rank": rank}
+        # Wrapping only what the adapter holds costs less, and leaves the head alone: with a wrapped one, several
+        # requests with prompt_logprobs at once crash the CPU build (its LoRA logits take one row a request).
+        args = {"lora_target_modules": adapter_modules(adapter), **args, "enable_lora": True, "max_lora_rank": rank}
     return args
+
+
+def adapter_modules(adapter: Path) -> list[str]:
+    """The names of the modules that a PEFT adapter changes ('q_proj', ...), from its safetensors header.
+
+    Raises:
+        UserError: the folder has no adapter_model.safetensors.
+    """
+    path = adapter / "adapter_model.safetensors"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file. Expected a PEFT adapter saved as safetensors.")
+    with path.open("rb") as file:
+        names = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    # base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight
+    return sorted({name.split(".lora_")[0].rpartition(".")[2] for name in names if ".lora_" in name})
 
 
 @cache
