@@ -103,6 +103,24 @@ def test_a_round_that_cannot_start_says_why(tmp_path: Path, round: int, message:
         run_round(run, round)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"roles": {"teacher": {"sampling": {"temperature": 0.0}}}}, "roles.teacher is greedy"),
+        ({"generate": {"prompts": "PROMPTS"}}, "'solve.jinja': 'proble' is undefined"),
+    ],
+)
+def test_what_a_later_step_would_stumble_on_is_found_before_a_model_is_loaded(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    (tmp_path / "solve.jinja").write_text("{{ proble }}")
+    if "generate" in changes:
+        changes = {"generate": {"prompts": str(tmp_path)}}
+    with pytest.raises(UserError, match=message):
+        run_round(build_run(tmp_path / "run", **changes))
+    assert Log.events == []
+
+
 def test_a_user_s_mistake_exits_2_without_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "generate.run", "--run", str(tmp_path), "--round", "1"]
     ended = subprocess.run(command, capture_output=True, text=True)
