@@ -64,7 +64,7 @@ class TrainerLog(TrainerCallback):
 
 
 def _line(entry: dict[str, Any]) -> str:
-    return json.dumps({key: value for key, value in entry.items() if key not in _NOT_LOGGED}) + "\n"
+    return json.dumps({key: value for key, value in entry.items() if key not in _NOT_LOGGED}, sort_keys=True) + "\n"
 
 
 class Progress(TrainerCallback):

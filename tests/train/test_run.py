@@ -14,11 +14,13 @@ from typing import Any
 
 import pytest
 
+from synthloop.errors import UserError
 from synthloop.records import Row
 from synthloop.store import write_rows
 from tests.train.jobs import example_rows, write_data, write_job
 from tests.train.test_mix import make_run
 from train.checkpoints import interval, latest_complete, remove_incomplete
+from train.run import folder_writer, refuse_other
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -98,7 +100,7 @@ def test_a_killed_and_resumed_training_ends_as_one_never_killed(tiny_model: Path
 def test_the_stage_keeps_its_files_and_record(tiny_model: Path, tmp_path: Path) -> None:
     run = make_run(tmp_path, tiny_model, {}, {})
     settings = json.loads((tmp_path / "config.resolved.json").read_text())
-    settings["train"]["args"] = {"max_steps": 3, "per_device_train_batch_size": 4, "logging_steps": 1, "max_length": 40}
+    settings["train"]["args"] = {"max_steps": 3, "per_device_train_batch_size": 4, "logging_steps": 1, "max_length": 32}
     (tmp_path / "config.resolved.json").write_text(json.dumps(settings))
     write_rows(run.round_dir(1) / "train.jsonl", example_rows(12))
     command = [sys.executable, "-m", "train.run", "--run", str(tmp_path), "--round", "1"]
@@ -142,7 +144,6 @@ def test_two_processes_train_one_adapter(tiny_model: Path, tmp_path: Path) -> No
         (["--config", "{job}", "--data", "{data}"], "--output is missing"),
         (["--config", "{job}", "--data", "{data}", "--output", "{out}", "train.args.lr=1"], "unknown key 'lr'"),
         (["--config", "{job}", "--data", "{data}", "--output", "{out}", "sed=1"], "Did you mean 'seed'?"),
-        (["--config", "{job}", "--data", "{data}", "--output", "{used}"], "holds an adapter or checkpoints"),
     ],
 )
 def test_mistakes_exit_with_2_and_one_message(
@@ -153,15 +154,38 @@ def test_mistakes_exit_with_2_and_one_message(
         "data": write_data(tmp_path / "rows.jsonl"),
         "bad": tmp_path / "bad.jsonl",
         "out": tmp_path / "out",
-        "used": tmp_path / "used",
     }
     names["bad"].write_text('{"text": "hello"}\n')
-    (names["used"] / "adapter").mkdir(parents=True)
     process = start([sys.executable, "-m", "train.run", *(argument.format(**names) for argument in arguments)])
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 2, errors
     assert message in errors
     assert "Traceback" not in errors
+
+
+class OneProcess:
+    """The part of accelerate's `PartialState` that the writers use."""
+
+    is_main_process = True
+
+    def wait_for_everyone(self) -> None:
+        pass
+
+
+def test_an_output_folder_is_never_mixed_with_another_training(tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    with folder_writer(output, {"settings": 1, "data": 1}, OneProcess()) as out:
+        out.notes["steps"] = 7
+    assert json.loads((output / "train.json").read_text()) == {"settings": 1, "data": 1, "steps": 7}
+    with pytest.raises(UserError, match="was made from other data"):
+        refuse_other(output, {"settings": 1, "data": 2})
+
+    (tmp_path / "foreign" / "adapter").mkdir(parents=True)
+    with (
+        pytest.raises(UserError, match="holds an adapter or checkpoints of something else"),
+        folder_writer(tmp_path / "foreign", {"settings": 1}, OneProcess()),
+    ):
+        pass
 
 
 def test_only_marked_checkpoints_count(tmp_path: Path) -> None:
