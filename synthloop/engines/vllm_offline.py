@@ -79,6 +79,7 @@ class VllmEngine:
     def __init__(self, cfg: Config, llm: Any, tokenizer: Any, adapter: Path | None) -> None:
         from vllm.lora.request import LoRARequest
 
+        self.llm: Any = llm  # for benchmarks; None once closed
         self._cfg = cfg
         self._engine: Any = llm.llm_engine
         self._tokenizer = tokenizer
@@ -103,7 +104,7 @@ class VllmEngine:
             self._refused.append(_refusal(request, len(ids), self._max_length))
             return
         number = str(next(self._numbers))
-        params = _sampling_params({**self._cfg.sampling, **request.sampling})
+        params = sampling_params({**self._cfg.sampling, **request.sampling})
         try:
             self._engine.add_request(number, tokens_input(ids), params, lora_request=self._lora)
         except (ValueError, VLLMClientError) as error:
@@ -132,7 +133,7 @@ class VllmEngine:
             self._in_flight.clear()
         _open_engines.remove(self._engine)
         _closed_engines.append(self._engine)
-        self._engine = None
+        self._engine = self.llm = None
         if not _open_engines:
             for engine in _closed_engines:
                 engine.engine_core.shutdown()
@@ -140,7 +141,7 @@ class VllmEngine:
             gc.collect()
 
 
-def _sampling_params(sampling: Mapping[str, Any]) -> Any:
+def sampling_params(sampling: Mapping[str, Any]) -> Any:
     """vLLM's `SamplingParams`; `max_tokens` fills the context unless given, and only final outputs are built.
 
     Raises:
