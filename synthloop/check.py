@@ -22,9 +22,6 @@ from synthloop.errors import UserError, did_you_mean
 from synthloop.records import Example
 from synthloop.task import Task, open_task
 
-OWNED_BY_THE_LOOP = ("output_dir", "logging_dir", "resume_from_checkpoint", "report_to", "seed", "data_seed")
-"""`train.args` that the loop sets itself."""
-
 
 def check_config(config: Config, where: str) -> None:
     """Raises `UserError` with one line for every mistake found in `config`, which was read from `where`."""
@@ -52,7 +49,16 @@ def _plugins(config: Config) -> Iterator[str]:
         yield from _configure("filter", filter_ref.name, filter_ref.settings, f"curate.filters.{index}")
     for path, role in _engines(config):
         yield from _configure("engine", role.engine, role.settings, path)
-    yield from _configure("objective", config.train.objective, {}, "train.objective")
+    yield from _objective(config)
+
+
+def _objective(config: Config) -> Iterator[str]:
+    """The objective's name, then its settings, which are the section `train` itself."""
+    named = list(_configure("objective", config.train.objective, {}, "train.objective"))
+    yield from named
+    if not named:
+        given = {"args": config.train.args, "lora": config.train.lora, "quantization": config.train.quantization}
+        yield from _configure("objective", config.train.objective, given, "train")
 
 
 def _engines(config: Config) -> Iterator[tuple[str, RoleConfig]]:
@@ -70,21 +76,10 @@ def _names(path: str, given: Iterable[str], kind: upstream.Kind) -> Iterator[str
             yield f"unknown key '{path}.{name}'. {did_you_mean(name, known)}"
 
 
-def _upstream_names(config: Config) -> Iterator[str]:
-    yield from _names("train.args", config.train.args, "sft_config")
-    yield from _names("train.lora", config.train.lora, "lora_config")
-    yield from _names("train.quantization", config.train.quantization or {}, "bitsandbytes_config")
+def _sampling(config: Config) -> Iterator[str]:
+    """Sampling settings of the stages themselves; an engine's and an objective's are checked by their own `Config`."""
     yield from _names("eval.sampling", config.eval.sampling, "sampling_params")
     yield from _names("collapse.sampling", config.collapse.sampling, "sampling_params")
-    for path, role in _engines(config):
-        sampling, args = role.settings.get("sampling", {}), role.settings.get("args", {})
-        if isinstance(sampling, dict):
-            yield from _names(f"{path}.sampling", sampling, "sampling_params")
-        if isinstance(args, dict) and role.engine == "vllm_offline":
-            yield from _names(f"{path}.args", args, "engine_args")
-    for name in config.train.args:
-        if name in OWNED_BY_THE_LOOP:
-            yield f"'train.args.{name}' is set by the loop itself; remove it."
 
 
 def _usage(config: Config) -> Iterator[str]:
@@ -255,7 +250,7 @@ def _context(config: Config) -> int | None:
 
 CHECKS: tuple[Callable[[Config], Iterator[str]], ...] = (
     _plugins,
-    _upstream_names,
+    _sampling,
     _usage,
     _paths,
     _models,

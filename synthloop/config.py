@@ -286,6 +286,8 @@ def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -
         if item["type"] == "extra_forbidden":
             known = _fields(model, item["loc"][:-1])
             lines.append(f"unknown key '{path}'. {did_you_mean(str(item['loc'][-1]), known)}")
+        elif item["type"] == "value_error":  # a validator of ours: its message says what was found
+            lines.append(f"'{path}': {item['msg'].removeprefix('Value error, ')}")
         elif item["type"] == "missing":
             lines.append(f"'{path}' is missing.")
         else:

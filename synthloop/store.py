@@ -131,9 +131,12 @@ def _tracked(value: Any) -> Any:
 
 
 def stage_settings(config: Config, stage: str) -> dict[str, Any]:
-    """The settings that matter to `stage`, hardware and paths left out."""
+    """The settings that matter to `stage`: hardware and paths left out, own prompt files by content."""
     plain = dump(config)
-    return {section: _tracked(plain[section]) for section in SETTINGS[stage]}
+    settings = {section: _tracked(plain[section]) for section in SETTINGS[stage]}
+    if stage == "generate" and config.generate.prompts is not None:
+        settings["prompt_files"] = sha256(config.generate.prompts)
+    return settings
 
 
 class Writer(NamedTuple):

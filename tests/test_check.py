@@ -58,11 +58,11 @@ def test_a_good_config_has_no_mistakes(model: Path) -> None:
         ({"curate": {"filters": [{"name": "novelty", "treshold": 1}]}}, "Did you mean 'threshold'?"),
         (
             {"train": {"args": {"learning_rat": 1e-3}}},
-            "unknown key 'train.args.learning_rat'. Did you mean 'learning_rate'",
+            "unknown key 'learning_rat' of trl.SFTConfig. Did you mean 'learning_rate'",
         ),
-        ({"train": {"lora": {"alpha": 1}}}, "unknown key 'train.lora.alpha'"),
+        ({"train": {"lora": {"alpha": 1}}}, "unknown key 'alpha' of peft.LoraConfig"),
         ({"train": {"quantization": {"load_in_4bits": True}}}, "Did you mean 'load_in_4bit'?"),
-        ({"train": {"args": {"output_dir": "o"}}}, "'train.args.output_dir' is set by the loop itself"),
+        ({"train": {"args": {"output_dir": "o"}}}, "'output_dir' cannot be set"),
         ({"train": {"accelerate": "none.yaml"}}, "no such file none.yaml"),
         ({"train": {"lora": {"r": 4096}}}, "'train.lora.r' is 4096, above the limit"),
         ({"train": {"objective": "dpoo"}}, "'train.objective'"),
@@ -82,7 +82,7 @@ def test_engine_arguments_are_checked_against_vllm(model: Path) -> None:
     roles = {"teacher": {"model": str(model), "args": {"max_modellen": 3}, "sampling": {"top": 1}, "modle": "x"}}
     found = mistakes(settings(model, roles=roles))
     assert len(found) == 3, found
-    assert any("roles.teacher.args.max_modellen" in line and "'max_model_len'" in line for line in found)
+    assert any("'roles.teacher.args'" in line and "'max_model_len'" in line for line in found)
 
 
 def test_a_student_that_teaches_itself_must_opt_in_to_depth(model: Path) -> None:
