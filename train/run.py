@@ -129,7 +129,7 @@ def fit(objective: ModuleType, config: ObjectiveConfig, args: Any, rows: list[An
         "epochs": trainer.state.epoch,
         "final_loss": last_loss(trainer.state.log_history),
         "training_seed": args.seed,
-        "num_processes": state.num_processes,
+        "devices": state.num_processes,
         "resumed_from_step": 0 if checkpoint is None else int(checkpoint.name.removeprefix("checkpoint-")),
         "setup_seconds": round(ready - started, 3),
         "training_seconds": round(trained - ready, 3),

@@ -131,7 +131,7 @@ def test_two_processes_train_one_adapter(tiny_model: Path, tmp_path: Path) -> No
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", "--master_port", "29517", "-m"]
     finish(start([*torchrun, "train.run", "--config", str(job), "--data", str(data), "--output", str(output)]))
     record = json.loads((output / "train.json").read_text())
-    assert (record["num_processes"], record["steps"]) == (2, 6)
+    assert (record["devices"], record["steps"]) == (2, 6)
     lines = (output / "trainer_log.jsonl").read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [2, 4, 6]
     assert weights(output / "adapter")

@@ -1,0 +1,75 @@
+"""Export: the adapter as it is, or merged, with where it comes from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from synthloop.chat import load_tokenizer
+from synthloop.errors import UserError
+from synthloop.store import Run, write_json
+from tests.train.test_mix import make_run
+from train.export import export
+
+
+def make_trained_run(root: Path, model: Path) -> Run:
+    """A run whose round 1 has a random adapter and was accepted."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    run = make_run(root, model, {}, {})
+    torch.manual_seed(0)
+    lora = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
+    student = get_peft_model(AutoModelForCausalLM.from_pretrained(model), lora)
+    with run.stage(1, "train").write([]) as out:
+        student.save_pretrained(out.folder / "adapter")
+        load_tokenizer(str(model)).save_pretrained(out.folder / "adapter")
+    scores = {"metric": "exact_match", "value": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n": 100}
+    write_json(run.round_dir(1) / "eval" / "scores.json", {"splits": {"gate": scores}})
+    with run.stage(1, "decide").write([]) as out:
+        write_json(out.folder / "round.json", {"round": 1, "accepted": True})
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained_run(tmp_path_factory: pytest.TempPathFactory, tiny_model: Path) -> Run:
+    return make_trained_run(tmp_path_factory.mktemp("trained"), tiny_model)
+
+
+def test_the_adapter_is_copied_with_its_card(trained_run: Run, tmp_path: Path) -> None:
+    export(trained_run, None, tmp_path / "out", merge=False)
+    adapter = trained_run.round_dir(1) / "adapter" / "adapter_model.safetensors"
+    assert (tmp_path / "out" / adapter.name).read_bytes() == adapter.read_bytes()
+    assert json.loads((tmp_path / "out" / "provenance.json").read_text())["round"] == 1
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "| gate | exact_match | 0.5000 | 0.4000 to 0.6000 | 100 |" in card
+
+
+def test_the_merged_model_answers_as_the_adapter_does(trained_run: Run, tiny_model: Path, tmp_path: Path) -> None:
+    import torch
+    from peft import PeftModel
+    from transformers import AutoModelForCausalLM
+
+    export(trained_run, None, tmp_path / "out", merge=True)
+    ids = torch.tensor([load_tokenizer(str(tmp_path / "out"))("Tom has 3 apples")["input_ids"]])
+    base = AutoModelForCausalLM.from_pretrained(tiny_model)
+    with torch.no_grad():
+        untouched = base(ids).logits
+        adapted = PeftModel.from_pretrained(base, trained_run.round_dir(1) / "adapter")(ids).logits
+        merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out")(ids).logits
+    torch.testing.assert_close(merged, adapted, rtol=1e-3, atol=1e-3)
+    assert not torch.allclose(merged, untouched, atol=1e-2)
+
+
+def test_nothing_is_overwritten_and_nothing_invented(trained_run: Run, tmp_path: Path, tiny_model: Path) -> None:
+    (tmp_path / "used").mkdir()
+    (tmp_path / "used" / "file").touch()
+    with pytest.raises(UserError, match="is not empty"):
+        export(trained_run, None, tmp_path / "used", merge=False)
+    with pytest.raises(UserError, match="round 7 was not trained"):
+        export(trained_run, 7, tmp_path / "out", merge=False)
+    with pytest.raises(UserError, match="no round was accepted"):
+        export(make_run(tmp_path / "new", tiny_model, {}), None, tmp_path / "out", merge=False)
