@@ -4,14 +4,15 @@
 
 One real row (slice 'change'):
 
-    input       Tom has 50 dollars and buys 4 pens for 6 dollars each. How much money does Tom have left?
-    completion  Cost: 4*6=24.
-                Left: 50-24=26.
-                #### 26
-    answer      26
+    input       Tom has 38 dollars and buys 4 pens for 5 dollars each. How much money does Tom have left?
+    completion  Cost: 4*5=20.
+                Left: 38-20=18.
+                #### 18
+    answer      18
 
 The slices are the kinds of problem, in the same proportions in every split. 'total', 'left' and 'groups' take one step,
-'change', 'compare' and 'share' two, 'times' three. Numbers stay below 100, so that digits as single tokens are enough.
+'change', 'compare' and 'share' two, 'times' three. Sums and differences stay below 40, products below 100: few enough
+for a model of a megabyte to learn them all.
 
 A problem's split is decided by a hash of its text, so no two splits overlap whatever the seed and the sizes. A third
 part, `CORPUS`, is neither 'train' nor 'test': what `scripts/build_quickstart_models.py` trains on comes from it alone.
@@ -93,7 +94,7 @@ def score(cfg: Config, example: Example, text: str) -> Score:
 
 
 def draw_problems(split: str, seed: int, weights: Mapping[str, float] | None = None) -> Iterator[Problem]:
-    """Distinct problems of `split` (one of 'train', 'test', `CORPUS`) without end; `weights` replaces the kinds' shares."""
+    """Distinct problems of 'train', 'test' or `CORPUS`, without end; `weights` replaces the shares of the kinds."""
     rng = Random(f"{split}-{seed}")
     shares = weights or {name: kind.weight for name, kind in KINDS.items()}
     kinds, shares_list = list(shares), list(shares.values())
@@ -125,12 +126,12 @@ def _draw(rng: Random, kind_name: str) -> Problem:
 
 
 def _total(rng: Random) -> dict[str, int]:
-    a, b = rng.randint(3, 49), rng.randint(3, 49)
+    a, b = rng.randint(3, 19), rng.randint(3, 19)
     return {"a": a, "b": b, "answer": a + b}
 
 
 def _left(rng: Random) -> dict[str, int]:
-    a = rng.randint(12, 98)
+    a = rng.randint(8, 38)
     b = rng.randint(3, a - 2)
     return {"a": a, "b": b, "answer": a - b}
 
@@ -141,13 +142,13 @@ def _groups(rng: Random) -> dict[str, int]:
 
 
 def _change(rng: Random) -> dict[str, int]:
-    n, each = rng.randint(2, 9), rng.randint(2, 9)
-    money = rng.randint(n * each + 1, 98)
+    n, each = rng.randint(2, 6), rng.randint(2, 5)
+    money = rng.randint(n * each + 2, 40)
     return {"n": n, "each": each, "money": money, "cost": n * each, "answer": money - n * each}
 
 
 def _compare(rng: Random) -> dict[str, int]:
-    a, d = rng.randint(4, 39), rng.randint(3, 20)
+    a, d = rng.randint(3, 14), rng.randint(2, 11)
     return {"a": a, "d": d, "b": a + d, "answer": a + a + d}
 
 
@@ -157,7 +158,7 @@ def _share(rng: Random) -> dict[str, int]:
 
 
 def _times(rng: Random) -> dict[str, int]:
-    a, m = rng.randint(2, 9), rng.randint(2, 9)
+    a, m = rng.randint(2, 6), rng.randint(2, 5)
     both = a + a * m
     c = rng.randint(2, both - 2)
     return {"a": a, "m": m, "b": a * m, "both": both, "c": c, "answer": both - c}
