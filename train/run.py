@@ -118,9 +118,9 @@ def fit(objective: ModuleType, config: ObjectiveConfig, args: Any, rows: list[An
     checkpoint = latest_complete(config.output_dir)
     if checkpoint is not None:
         log.info("train: resuming from %s.", checkpoint)
-    ready = time.monotonic()
+    ready, ready_cpu = time.monotonic(), time.process_time()
     result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    trained = time.monotonic()
+    trained, trained_cpu = time.monotonic(), time.process_time()
     save_adapter(trainer, folder / "adapter")
     return {
         **facts,
@@ -133,6 +133,7 @@ def fit(objective: ModuleType, config: ObjectiveConfig, args: Any, rows: list[An
         "resumed_from_step": 0 if checkpoint is None else int(checkpoint.name.removeprefix("checkpoint-")),
         "setup_seconds": round(ready - started, 3),
         "training_seconds": round(trained - ready, 3),
+        "training_cpu_seconds": round(trained_cpu - ready_cpu, 3),
         "samples_per_second": result.metrics["train_samples_per_second"],
         "versions": versions(),
     }

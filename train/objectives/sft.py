@@ -83,8 +83,8 @@ def build_args(cfg: Config) -> Any:
     """The `trl.SFTConfig`. Where several processes train, this joins their process group.
 
     Defaults of ours, each overridden by the same key in `cfg.args`: loss on the completion only; two checkpoints kept,
-    so that there is one to resume from while the next is being written; without an accelerator `use_cpu`, and full
-    precision, because emulated bfloat16 is slower there.
+    so that there is one to resume from while the next is being written; without an accelerator `use_cpu`, full
+    precision, because emulated bfloat16 is slower there, and no gradient checkpointing, as memory is not what is short.
 
     Raises:
         UserError: SFTConfig refuses the values.
@@ -98,7 +98,7 @@ def build_args(cfg: Config) -> Any:
         "save_total_limit": 2,
         "seed": cfg.seed,
         "disable_tqdm": not sys.stderr.isatty(),
-        **({"use_cpu": True, "bf16": False} if on_cpu else {}),
+        **({"use_cpu": True, "bf16": False, "gradient_checkpointing": False} if on_cpu else {}),
     }
     owned = {"output_dir": str(cfg.output_dir), "report_to": "none"}
     try:
