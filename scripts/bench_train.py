@@ -63,7 +63,7 @@ PROFILE_SCRIPT = """
 import sys
 from pathlib import Path
 
-from torch.profiler import ProfilerActivity, profile, schedule
+from torch.profiler import ProfilerActivity, profile, record_function, schedule
 from transformers import TrainerCallback
 
 from train.run import configure, read_job
@@ -82,10 +82,25 @@ class Step(TrainerCallback):
         profiler.step()
 
 
+def named(function, name):
+    def wrapper(*arguments, **keywords):
+        with record_function(name):
+            return function(*arguments, **keywords)
+
+    return wrapper
+
+
+trainer.compute_loss = named(trainer.compute_loss, "phase: forward")
+trainer.accelerator.backward = named(trainer.accelerator.backward, "phase: backward")
 trainer.add_callback(Step())
 with profiler:
     trainer.train()
 averages = profiler.key_averages()
+phases = {event.key: event.cpu_time_total for event in averages}
+total = phases["ProfilerStep*"]
+for name, spent in sorted(phases.items(), key=lambda item: -item[1]):
+    if name.startswith(("phase: ", "Optimizer.step", "enumerate(DataLoader)")):
+        print(f"{spent / total:6.1%} {spent / 10_000:8.1f} ms a step  {name}")
 print(averages.table(sort_by="self_cpu_time_total" if args.use_cpu else "self_device_time_total", row_limit=18))
 """
 
