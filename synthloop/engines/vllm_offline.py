@@ -22,7 +22,7 @@ from pydantic import field_validator
 
 from synthloop import chat
 from synthloop.engines import EngineConfig
-from synthloop.engines._vllm import CPU_ENVIRONMENT, check_args, check_sampling, engine_args, is_cpu_build
+from synthloop.engines._vllm import check_args, check_sampling, engine_args, environment, is_cpu_build
 from synthloop.errors import UserError
 from synthloop.records import Completion, Request
 
@@ -69,7 +69,7 @@ def _set_environment() -> None:
     os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
     # The CPU build warns of every kernel it registers and every library it would preload.
     os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR" if is_cpu_build() else "WARNING")
-    for name, value in CPU_ENVIRONMENT.items() if is_cpu_build() else ():
+    for name, value in environment().items():
         os.environ.setdefault(name, value)
 
 
