@@ -2,7 +2,7 @@
 
     python scripts/bench_generate.py --model quickstart/teacher --num-requests 2000 --repeats 5
 
-    plain    one `LLM.generate` call over ready token ids and ready SamplingParams: vLLM and nothing else
+    plain    one `LLM.generate` call over the rendered prompts with ready SamplingParams: vLLM and nothing else
     driver   the driver: messages rendered and tokenised, requests streamed in, replies streamed out and journaled
 
 Every request has its own seed. The arms take turns (A B, B A, ...) in one process, the prefix cache is emptied before
@@ -73,7 +73,7 @@ class Bench:
     def plain(self, requests: Sequence[Request]) -> Measured:
         """One call of `LLM.generate`; what it is given is made before the clock starts."""
         llm = self.engine.llm
-        prompts = [{"prompt_token_ids": chat.prompt_ids(self.tokenizer, request.messages)} for request in requests]
+        prompts = [chat.prompt_text(self.tokenizer, request.messages) for request in requests]
         params = [vllm_offline.sampling_params({**self.cfg.sampling, **request.sampling}) for request in requests]
 
         def run() -> tuple[list[str], int]:
