@@ -53,11 +53,11 @@ def test_it_is_fast_and_imports_none_of_them() -> None:
     code = """
 import sys, time
 from synthloop import upstream
-started = time.perf_counter()
+started = time.process_time()
 for kind in upstream._CLASSES:
     assert upstream.accepted(kind)
 assert upstream.lora_ranks()
-print(time.perf_counter() - started)
+print(time.process_time() - started)
 assert not {"torch", "trl", "transformers", "peft", "vllm"} & sys.modules.keys()
 """
     times = [float(subprocess.check_output([sys.executable, "-c", code], text=True)) for _ in range(3)]
