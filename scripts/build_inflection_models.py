@@ -30,7 +30,7 @@ from scripts import tiny_llama
 from scripts.tiny_llama import Pair, Schedule, Shape
 from synthloop.records import Example, Seed
 
-PROMPTS = Path("configs/prompts/inflection")
+PROMPTS = Path(__file__).resolve().parents[1] / "configs" / "prompts" / "inflection"
 SEED = 0
 VOCAB_SIZE = 320
 MAX_NEW_TOKENS = 40

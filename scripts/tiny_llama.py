@@ -16,7 +16,7 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -45,13 +45,14 @@ CHAT_TEMPLATE = (
 class Pair(NamedTuple):
     """One training conversation: a user turn and what the assistant should reply.
 
-    With `results_only`, the targets are what stands between each `=` and the `.` after it, so that a list of random
-    sums trains nothing but adding up. That is several times faster than learning it from whole solutions.
+    `targets` says what the loss is on. With 'results' it is what stands between each `=` and the `.` after it, so that
+    a list of random sums trains nothing but adding up: several times faster than learning it from whole solutions.
+    With 'all' it is the prompt too, which teaches a model that will write problems how they hold together.
     """
 
     prompt: str
     completion: str
-    results_only: bool = False
+    targets: Literal["completion", "results", "all"] = "completion"
 
 
 class Shape(NamedTuple):
@@ -161,7 +162,7 @@ class Encoded(NamedTuple):
 
 
 def encode(tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair]) -> list[Encoded]:
-    """The chat template's token ids of each pair; the completion and its end are targets, the prompt is not."""
+    """The chat template's token ids of each pair; the first token is never predicted."""
     user, assistant, equals, stop = tokenizer.convert_tokens_to_ids(["<|user|>", "<|assistant|>", "=", "."])
     end = tokenizer.eos_token_id
     prompts = tokenizer([pair.prompt for pair in pairs])["input_ids"]
@@ -169,8 +170,8 @@ def encode(tokenizer: PreTrainedTokenizerFast, pairs: Sequence[Pair]) -> list[En
     encoded = []
     for pair, prompt, completion in zip(pairs, prompts, completions, strict=True):
         head, tail = [user, *prompt, end, assistant], [*completion, end]
-        targets = _between(tail, equals, stop) if pair.results_only else [True] * len(tail)
-        encoded.append(Encoded(head + tail, [False] * len(head) + targets))
+        targets = _between(tail, equals, stop) if pair.targets == "results" else [True] * len(tail)
+        encoded.append(Encoded(head + tail, [pair.targets == "all"] * len(head) + targets))
     return encoded
 
 
@@ -279,6 +280,8 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Pa
     """Write a Hugging Face folder with bf16 weights, which also leaves `model` in bf16."""
     model.to(torch.bfloat16).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+    for path in folder.iterdir():
+        path.chmod(0o644)  # safetensors are written for their owner alone
 
 
 def build_side_by_side(command: Sequence[str], names: Sequence[str]) -> dict[str, Any]:
