@@ -71,13 +71,14 @@ def test_a_killed_and_resumed_training_ends_as_one_never_killed(tiny_model: Path
     data = write_data(tmp_path / "rows.jsonl")
     options = ["train.run", "--config", str(job), "--data", str(data), "--output"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    finish(start([*LAUNCH, *options, str(whole)]))
+    undisturbed = start([*LAUNCH, *options, str(whole)])
+    kill_after_first_checkpoint(start([*LAUNCH, *options, str(killed)]), killed)
+    finish(undisturbed)
     record = json.loads((whole / "train.json").read_text())
     lines = [json.loads(line) for line in (whole / "trainer_log.jsonl").read_text().splitlines()]
     assert record["steps"] == lines[-1]["step"] == 24
     assert lines[-1]["loss"] < 0.5 * lines[0]["loss"], "a tiny model should learn its rows by heart"
 
-    kill_after_first_checkpoint(start([*LAUNCH, *options, str(killed)]), killed)
     assert not (killed / "train.json").exists()
     checkpoint = latest_complete(killed / "checkpoints")
     assert checkpoint is not None
