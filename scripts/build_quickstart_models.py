@@ -203,7 +203,8 @@ The settings of the build were chosen by such numbers, so take them as what the 
 
 {tiny_llama.accuracy_table(measured)}
 
-(`seconds` is each model's training, the two side by side on one thread each. Another machine gives other last digits.)
+(`seconds` is each model's training, the two side by side on one thread each. Built again on the same
+machine, the weights were the same bytes; another processor or release of PyTorch gives others.)
 
 The teacher also answers the prompts of `configs/prompts/quickstart/` with a new problem. The student has seen all
 kinds of problem, the solutions of the one-step kinds (`total`, `left`, `groups`), bare sums, and about one solution in
