@@ -30,6 +30,10 @@ from synthloop.provenance import write_provenance
 from synthloop.splits import prepare
 from synthloop.store import STAGES, Run, read_json, stage_settings, write_json
 
+CHILD_ENVIRONMENT = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "passive"}
+"""For every stage. OpenMP threads that spin while they wait made a two-thread training take twenty times as long
+beside one busy process (docs/measurements.md)."""
+
 
 class Step(NamedTuple):
     """One child process: the stages it completes and its command line."""
@@ -147,7 +151,7 @@ def _python(module: str, *arguments: str) -> list[str]:
 def launch(config_file: Path, module: str, *arguments: str) -> list[str]:
     """The `accelerate launch` command line of a module, from this Python's own environment."""
     accelerate = str(Path(sys.executable).with_name("accelerate"))
-    return [accelerate, "launch", "--config_file", str(config_file), "-m", module, *arguments]
+    return [accelerate, "launch", "--quiet", "--config_file", str(config_file), "-m", module, *arguments]
 
 
 def kept(run: Run, round: int) -> int | None:
@@ -182,7 +186,7 @@ def execute(run: Run, round: int, step: Step, watcher: Watcher) -> None:
 
 def _follow(command: list[str], log: Any, watcher: Watcher) -> tuple[int, list[str]]:
     """(exit code, last lines) of a child whose merged output is written to `log` and whose progress is passed on."""
-    environment = {**os.environ, "PYTHONSAFEPATH": "1", "SYNTHLOOP_PROGRESS": "1", "PYTHONUNBUFFERED": "1"}
+    environment = {**CHILD_ENVIRONMENT, **os.environ, "SYNTHLOOP_PROGRESS": "1"}
     tail: list[str] = []
     with subprocess.Popen(
         command,
@@ -214,11 +218,19 @@ def _failure(code: int, step: Step, tail: list[str], log_path: Path) -> BaseExce
     if code in (INTERRUPTED, -signal.SIGINT):
         return KeyboardInterrupt()
     starts = [index for index, line in enumerate(tail) if line.startswith("error: ")]
-    message = "\n".join(tail[starts[-1] :]).removeprefix("error: ") if starts else "\n".join(tail[-12:])
+    message = "\n".join(_own_words(tail[starts[-1] :])) if starts else "\n".join(tail[-12:])
     name = "+".join(step.stages)
-    kind = UserError if code == UserError.exit_code else StageFailed
+    # `accelerate launch` ends with 1 whatever its child ended with, and adds a traceback of its own.
+    launched = "launch" in step.command and code == 1 and bool(starts)
+    kind = UserError if code == UserError.exit_code or launched else StageFailed
     ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     return kind(f"The stage {name} {ended}. Its log: {log_path}\n{message}")
+
+
+def _own_words(lines: list[str]) -> list[str]:
+    """The lines of a stage's own message: from 'error: ' to the traceback a launcher may have added."""
+    end = next((index for index, line in enumerate(lines) if line.startswith("Traceback")), len(lines))
+    return [lines[0].removeprefix("error: "), *lines[1:end]]
 
 
 def run_loop(run: Run, watcher: Watcher, track: Callable[[Run, int], None]) -> dict[str, Any]:

@@ -6,7 +6,7 @@
 | recipe    | generate/recipes    | `Config`, `run(seed, ctx)`                                             |
 | filter    | generate/filters    | `Config`, `check(cfg, batch, ctx)`                                     |
 | engine    | synthloop/engines   | `Config`, `open(cfg, adapter)`                                         |
-| objective | train/objectives    | `Config`, `build_trainer(cfg, model, rows)`                            |
+| objective | train/objectives    | `Config`, `read(path)`, `build_args(cfg)`, `build_trainer(cfg, args, rows)` |
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REQUIRED: dict[Kind, tuple[str, ...]] = {
     "recipe": ("Config", "run"),
     "filter": ("Config", "check"),
     "engine": ("Config", "open"),
-    "objective": ("Config", "build_trainer"),
+    "objective": ("Config", "read", "build_args", "build_trainer"),
 }
 
 
