@@ -20,6 +20,20 @@ def ask(text: str, *, id: str = "one", **sampling: Any) -> Request:
     return Request(id=id, role="teacher", messages=(Message(role="user", content=text),), sampling=sampling)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> Iterator[None]:
+    """A tiny model gains nothing from a second thread, and on a busy machine threads that wait for each other crawl."""
+    import torch
+
+    before = torch.get_num_threads()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("VLLM_CPU_OMP_THREADS_BIND", "nobind")
+        torch.set_num_threads(1)
+        yield
+        torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def vllm(tiny_model: Path) -> Iterator[Engine]:
     engine = vllm_offline.open(vllm_offline.Config(model=str(tiny_model), args=VLLM_ARGS))
