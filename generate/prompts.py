@@ -27,6 +27,9 @@ class Prompts:
     """The prompt files of a run. An undefined variable in one is an error."""
 
     def __init__(self, folder: Path | None = None) -> None:
+        """Raises `UserError` where `folder` is given and not there: the built-in prompts would stand in unnoticed."""
+        if folder is not None and not folder.is_dir():
+            raise UserError(f"generate.prompts: no folder {folder.absolute()}. A relative path starts where you are.")
         self._folders = [folder, BUILT_IN] if folder else [BUILT_IN]
         self._environment = jinja2.Environment(
             loader=jinja2.FunctionLoader(self._source),

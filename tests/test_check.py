@@ -60,6 +60,7 @@ def test_a_good_config_has_no_mistakes(model: Path) -> None:
             {"train": {"args": {"learning_rat": 1e-3}}},
             "unknown key 'learning_rat' of trl.SFTConfig. Did you mean 'learning_rate'",
         ),
+        ({"train": {"args": {"learning_rate": "5e-3"}}}, "YAML reads numbers as 5.0e-3"),
         ({"train": {"lora": {"alpha": 1}}}, "unknown key 'alpha' of peft.LoraConfig"),
         ({"train": {"quantization": {"load_in_4bits": True}}}, "Did you mean 'load_in_4bit'?"),
         ({"train": {"args": {"output_dir": "o"}}}, "'output_dir' cannot be set"),

@@ -11,6 +11,7 @@ A key that is not set has TRL's default, save those in `build_args`.
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,9 @@ class Config(ObjectiveConfig):
     def _check_args(cls, args: dict[str, Any]) -> dict[str, Any]:
         for key in args.keys() & OWNED.keys():
             raise ValueError(f"'{key}' cannot be set: {OWNED[key]}")
+        for key, value in args.items():
+            if isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
+                raise ValueError(f"'{key}' is the text {value!r}: YAML reads numbers as 5.0e-3 or 0.005, not as 5e-3")
         return _known(args, "sft_config", "trl.SFTConfig")
 
     @field_validator("lora")
