@@ -182,6 +182,12 @@ class Tracking(Section):
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
     project: str = "synthloop"
 
+    @field_validator("wandb", mode="before")
+    @classmethod
+    def _yaml_off(cls, value: Any) -> Any:
+        """YAML 1.1 reads a bare `off` as false."""
+        return "off" if value is False else value
+
 
 class Student(RoleConfig):
     """The student: `model`, `revision`, and the engine that evaluates it."""

@@ -52,6 +52,10 @@ def test_a_role_may_be_one_engine_or_a_committee() -> None:
         config.committee("reward")
 
 
+def test_wandb_off_is_understood_as_yaml_reads_it(file: Path) -> None:
+    assert load_config(file, ["tracking.wandb=off"]).tracking.wandb == "off"
+
+
 def test_the_written_config_reads_back_the_same() -> None:
     config = parse(Config, {**MINIMAL, "roles": {"teacher": {"model": "a", "args": {"seed": 1}}}}, "x")
     assert parse(Config, dump(config), "again") == config

@@ -1,8 +1,10 @@
 """One small run through every real part, and what a person does with it afterwards."""
 
 import json
+import struct
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,16 +25,28 @@ def synthloop(*arguments: str | Path, code: int = 0) -> str:
     return done.stdout + done.stderr
 
 
+def wandb_records(file: Path) -> Iterator[bytes]:
+    """The records of a `.wandb` file: a 7-byte head, then LevelDB's log format (blocks of 32 KiB, records in parts)."""
+    data, at, parts = file.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        if (room := 32768 - at % 32768) < 7:
+            at += room
+            continue
+        _, length, kind = struct.unpack_from("<IHB", data, at)
+        parts += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # a whole record, or the last part of one
+            yield parts
+            parts = b""
+
+
 def history(run: Path) -> list[dict[str, Any]]:
     """The logged rows of the run's W&B files, in order."""
     from wandb.proto import wandb_internal_pb2
-    from wandb.sdk.internal.datastore import DataStore
 
     rows = []
     for file in sorted(run.glob("wandb/offline-run-*/*.wandb")):
-        store = DataStore()
-        store.open_for_scan(str(file))
-        while (data := store.scan_data()) is not None:
+        for data in wandb_records(file):
             record = wandb_internal_pb2.Record()
             record.ParseFromString(data)
             if record.WhichOneof("record_type") == "history":
