@@ -42,8 +42,8 @@ def exists(pattern: str) -> Callable[[Path], bool]:
 
 KILL_POINTS: dict[str, Callable[[Path], bool]] = {
     "in the baseline's evaluation": exists("round-000/eval.partial/eval/probe.jsonl"),
-    "early in generation": lambda root: num_replies(root, "generate") >= 20,
-    "late in generation": lambda root: num_replies(root, "generate") >= 300,
+    "early in generation": lambda root: num_replies(root, "1/generate") >= 20,
+    "late in generation": lambda root: num_replies(root, "1/generate") >= 300,
     "in curation": exists("round-001/logs/curate.log"),
     "in the mix": exists("round-001/logs/mix.log"),
     "before the first checkpoint": exists("round-001/logs/train.log"),
