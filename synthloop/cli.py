@@ -92,7 +92,7 @@ def check(config: ConfigFile, overrides: Overrides = None) -> None:
         print(f"{config}: ok")
 
 
-def _stage(run_dir: Path, round_number: int, command: list[str]) -> None:
+def _stage(run_dir: Path, command: list[str]) -> None:
     """Run one stage of an existing run in the foreground, under the run's lock, and exit with its code."""
     from synthloop.store import Run
 
@@ -105,7 +105,6 @@ def _stage(run_dir: Path, round_number: int, command: list[str]) -> None:
 def _python_stage(module: str, run_dir: Path, round_number: int, *more: str) -> None:
     _stage(
         run_dir,
-        round_number,
         [sys.executable, "-m", module, "--run", str(run_dir), "--round", str(round_number), *more],
     )
 
@@ -151,9 +150,7 @@ def train(
     if run_dir is not None and round_number is not None:
         with user_errors():
             accelerate = Run(run_dir).config.train.accelerate
-        _stage(
-            run_dir, round_number, launch(accelerate, "train.run", "--run", str(run_dir), "--round", str(round_number))
-        )
+        _stage(run_dir, launch(accelerate, "train.run", "--run", str(run_dir), "--round", str(round_number)))
     with user_errors():
         if config is None or data is None or output is None:
             raise UserError("expected --run DIR --round N, or CONFIG --data ROWS.jsonl --output DIR.")

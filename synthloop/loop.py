@@ -10,7 +10,6 @@ stage is skipped, a half-done one continues.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shlex
 import signal
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from synthloop import progress
-from synthloop.child import INTERRUPTED, PR_SET_PDEATHSIG
+from synthloop.child import INTERRUPTED, die_with_parent
 from synthloop.config import Config, dump
 from synthloop.errors import StageFailed, UserError
 from synthloop.journal import Journal
@@ -196,7 +195,7 @@ def _follow(command: list[str], log: Any, watcher: Watcher) -> tuple[int, list[s
         text=True,
         errors="replace",
         env=environment,
-        preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+        preexec_fn=die_with_parent,
     ) as child:
         assert child.stdout is not None
         for line in child.stdout:
@@ -207,10 +206,6 @@ def _follow(command: list[str], log: Any, watcher: Watcher) -> tuple[int, list[s
             log.flush()
             tail = [*tail[-39:], line.rstrip("\n")]
     return child.returncode, tail
-
-
-def _die_with_parent() -> None:
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _failure(code: int, step: Step, tail: list[str], log_path: Path) -> BaseException:
