@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import field_validator
 
 from synthloop import chat
-from synthloop.engines import EngineConfig
+from synthloop.engines import EngineConfig, _cpu_lora
 from synthloop.engines._vllm import check_args, check_sampling, engine_args, environment, is_cpu_build
 from synthloop.errors import UserError
 from synthloop.records import Completion, Request
@@ -48,6 +48,8 @@ def open(cfg: Config, adapter: Path | None = None) -> VllmEngine:
     tokenizer = chat.load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)
     args = engine_args(cfg, adapter)
     _set_environment()
+    if adapter is not None and is_cpu_build():
+        _cpu_lora.install()
     return VllmEngine(cfg, _load({"use_tqdm_on_load": False, **args}), tokenizer, adapter)
 
 
