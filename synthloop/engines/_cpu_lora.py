@@ -23,8 +23,9 @@ def install() -> None:
         kernel = getattr(lora_ops, name, None)
         if kernel is None or hasattr(kernel, "__wrapped__"):
             continue
+        replacement = wraps(kernel)(partial(_choose, kernel, fast))
         for module in (lora_ops, punica_cpu):  # the second imported them by name
-            setattr(module, name, wraps(kernel)(partial(_choose, kernel, fast)))
+            setattr(module, name, replacement)
 
 
 def _choose(
