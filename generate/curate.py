@@ -4,7 +4,8 @@
 
     candidates.jsonl, recipe_rejected.jsonl -> curated.jsonl, rejected.jsonl, funnel.json
 
-A candidate goes to the next filter only when the one before kept it. Every refusal keeps its filter and reason.
+A candidate goes to the next filter only when the one before kept it, with the changes that one made. Every refusal
+keeps its filter and reason. What filters ask of models goes through the journal, so a killed stage asks nothing twice.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ def curate_stage(run: Run, round: int) -> None:
     with stage.write(_inputs(run, round)) as writer:
         candidates = read_rows(folder / "candidates.jsonl", Candidate)
         refused = read_rows(folder / "recipe_rejected.jsonl", Rejection)
-        kept, rejected = curate(candidates, run.config.curate.filters, FilterContext(run, round))
+        with FilterContext(run, round) as ctx:
+            kept, rejected = curate(candidates, run.config.curate.filters, ctx)
         funnel = count(candidates, kept, [*refused, *rejected])
         write_rows(writer.folder / "curated.jsonl", kept)
         write_rows(writer.folder / "rejected.jsonl", [*refused, *rejected])
@@ -72,8 +74,19 @@ def curate(
         assert len(decisions) == len(kept), (filter_ref.name, len(decisions), len(kept))
         judged = list(zip(kept, decisions, strict=True))
         rejected += [_rejection(filter_ref.name, one, decision) for one, decision in judged if not decision.keep]
-        kept = [one for one, decision in judged if decision.keep]
+        kept = [_changed(filter_ref.name, one, decision) for one, decision in judged if decision.keep]
     return kept, rejected
+
+
+def _changed(name: str, candidate: Candidate, decision: Decision) -> Candidate:
+    """The candidate with the filter's score and changes; what a change replaced stays in its lineage."""
+    scores = candidate.scores if decision.score is None else {**candidate.scores, name: decision.score}
+    if not decision.changes:
+        return candidate.model_copy(update={"scores": scores})
+    replaced = {field: getattr(candidate, field) for field in decision.changes}
+    lineage = {**candidate.lineage, "replaced": {**candidate.lineage.get("replaced", {}), name: replaced}}
+    values = {**candidate.model_dump(), "scores": scores, "lineage": lineage, **decision.changes}
+    return Candidate.model_validate(values)
 
 
 def _rejection(name: str, candidate: Candidate, decision: Decision) -> Rejection:

@@ -3,14 +3,35 @@
     def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decision]
 
 A filter sees what the filters before it kept, in order, and gives one `Decision` for each. A reason reads 'kind:
-detail'; the funnel counts kinds. `score` is what the decision was taken on, where there is a number.
+detail'; the funnel counts kinds. `score` is what the decision was taken on, where there is a number; a kept candidate
+carries it on under the filter's name.
+
+A filter that asks a model does it in conversations, written as a recipe is, and names the role in its `Config`:
+
+    class Config(BaseModel):
+        role: RoleName = "judge"
+
+    def check(cfg, batch, ctx):
+        def judge(one: Candidate, asker: Asker) -> Judging:
+            reply = yield asker.ask(cfg.role, "judge.jinja", schema=Verdict)
+            ...
+            return KEEP
+        return ctx.converse("judge", batch, judge)
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from functools import cached_property
+from types import TracebackType
+from typing import Any, cast
 
+from generate.asking import Ask, Asker, Desk
+from generate.context import Reject
+from generate.driver import drive
+from generate.prompts import Prompts
+from generate.roles import Engines, Roles
+from synthloop.journal import Journal
 from synthloop.records import Candidate, Decision, Example, Seed
 from synthloop.store import Run, read_rows
 from synthloop.task import Task, open_task
@@ -26,13 +47,18 @@ def refuse(reason: str, score: float | None = None) -> Decision:
     return Decision(keep=False, reason=reason, score=score)
 
 
+Judging = Generator[Ask | list[Ask], Any, Decision]
+"""A filter's conversation about one candidate: yields asks as a recipe does, and ends with its decision."""
+
+
 class FilterContext:
-    """The run as filters see it; what is not asked for is not read."""
+    """The run as filters see it; what is not asked for is not read, and no engine is opened before it is asked."""
 
     def __init__(self, run: Run, round: int) -> None:
         self.run = run
         self.round = round
         self.task: Task = open_task(run.config.task.name, run.config.task.settings)
+        self._engines: Engines | None = None
 
     def real(self, split: str) -> list[Example]:
         """The real rows of a split."""
@@ -59,3 +85,43 @@ class FilterContext:
             answer=candidate.answer,
             slice=candidate.slice,
         )
+
+    def converse(
+        self, name: str, batch: Sequence[Candidate], judge: Callable[[Candidate, Asker], Judging]
+    ) -> list[Decision]:
+        """One conversation `judge(candidate, asker)` for each of `batch`, all in flight together; their decisions.
+
+        Prompts see the candidate as `candidate`. One whose request an engine could not serve is refused, saying so.
+
+        Args:
+            name: the filter's, which keeps its requests apart from those of others.
+        """
+        if not batch:
+            return []
+        desk = self._desk
+        talks: Iterable[Any] = (judge(one, Asker(desk, f"{name}/{one.id}", {"candidate": one})) for one in batch)
+        with Journal(self.run.journal_path, f"{self.round}/curate") as journal:
+            outcomes, _ = drive(talks, self.engines, journal, max_in_flight=self.run.config.generate.max_in_flight)
+        return [refuse(one.reason) if isinstance(one, Reject) else cast(Decision, one) for one in outcomes]
+
+    @cached_property
+    def _desk(self) -> Desk:
+        config = self.run.config
+        roles, prompts = Roles(self.run, self.round), Prompts(config.generate.prompts)
+        return Desk(config.seed, self.round, self.task, roles, prompts, config.generate.max_depth)
+
+    @property
+    def engines(self) -> Engines:
+        """The engines of the run's roles, kept open from filter to filter."""
+        if self._engines is None:
+            self._engines = Engines(self._desk.roles.all_members())
+        return self._engines
+
+    def __enter__(self) -> FilterContext:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._engines is not None:
+            self._engines.close()

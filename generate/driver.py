@@ -88,7 +88,7 @@ class _Talk:
 
     def advance(self) -> None:
         """Send the replies in (none, to start it) and take down what is asked next, or how it ended."""
-        replies = [Reply(self.replies[ask.key]) for ask in self.asks]
+        replies = [Reply(self.replies[ask.key], ask.num_given) for ask in self.asks]
         value: Any = (replies[0] if self.single else replies) if replies else None
         try:
             asked = self.conversation.send(value)

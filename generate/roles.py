@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from synthloop import plugins
+from synthloop import chat, plugins
 from synthloop.config import Config, RoleConfig
 from synthloop.engines import Engine, EngineConfig, identity
 from synthloop.errors import UserError
@@ -48,12 +48,20 @@ class Roles:
         self._run = run
         self._accepted = run.accepted_round(round)
         self._members: dict[str, tuple[Member, ...]] = {}
+        self._tokenizers: dict[str, Any] = {}
 
     def members(self, role: str) -> tuple[Member, ...]:
         """The engines that play `role`, one or a committee. Raises `UserError` for a role not in the config."""
         if role not in self._members:
             self._members[role] = tuple(self._member(one) for one in self._run.config.committee(role))
         return self._members[role]
+
+    def tokenizer(self, member: Member) -> Any:
+        """The tokenizer of a member's model, loaded once. Raises `UserError`."""
+        cfg = member.config
+        if member.engine not in self._tokenizers:
+            self._tokenizers[member.engine] = chat.load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)
+        return self._tokenizers[member.engine]
 
     def all_members(self) -> list[Member]:
         """Every member of every role, the student's own included: those that may have to share the device."""

@@ -7,6 +7,7 @@ context, data files that don't parse.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ import jinja2.sandbox
 from pydantic import ValidationError
 
 from synthloop import plugins, upstream
-from synthloop.config import Config, RoleConfig, describe
+from synthloop.config import Config, PluginRef, RoleConfig, describe
 from synthloop.errors import UserError, did_you_mean
 from synthloop.records import Example
 from synthloop.task import Task, open_task
@@ -43,10 +44,8 @@ def _configure(kind: plugins.Kind, name: str, settings: dict[str, Any], path: st
 
 def _plugins(config: Config) -> Iterator[str]:
     yield from _configure("task", config.task.name, config.task.settings, "task")
-    for index, recipe in enumerate(config.generate.recipes):
-        yield from _configure("recipe", recipe.name, recipe.settings, f"generate.recipes.{index}")
-    for index, filter_ref in enumerate(config.curate.filters):
-        yield from _configure("filter", filter_ref.name, filter_ref.settings, f"curate.filters.{index}")
+    for path, kind, one in _asking(config):
+        yield from _configure(kind, one.name, one.settings, path)
     for path, role in _engines(config):
         yield from _configure("engine", role.engine, role.settings, path)
     yield from _objective(config)
@@ -86,9 +85,7 @@ def _usage(config: Config) -> Iterator[str]:
     """Settings that contradict one another, or that nothing would read."""
     if config.generate.recipes and "teacher" not in config.roles:
         yield "'roles.teacher' is missing: the recipes need one. For self-improvement set roles.teacher.model=student."
-    for role in config.roles:
-        if role not in ("teacher", "student", "judge", "reward", "critic"):
-            yield f"'roles.{role}' is read by nothing. {did_you_mean(role, ('teacher', 'judge', 'reward', 'critic'))}"
+    yield from _roles(config)
     if config.roles and not config.generate.recipes:
         yield "'roles' are read by nothing, as generate.recipes is empty. Remove them, or add a recipe."
     if any(role.is_student for _, role in _engines(config)) and config.generate.max_depth < config.rounds:
@@ -96,6 +93,31 @@ def _usage(config: Config) -> Iterator[str]:
             f"'generate.max_depth' is {config.generate.max_depth}, but a student that teaches itself reaches depth "
             f"{config.rounds} in {config.rounds} rounds. Set generate.max_depth={config.rounds} to opt in."
         )
+
+
+def _roles(config: Config) -> Iterator[str]:
+    """Roles that a plugin asks and the config does not have; roles of the config that nothing asks."""
+    asked = {"teacher"} if config.generate.recipes else set()
+    for path, kind, one in _asking(config):
+        with contextlib.suppress(UserError, ValidationError):  # reported by `_plugins`
+            for field, role in plugins.roles_of(plugins.configure(kind, one.name, one.settings)).items():
+                asked.add(role)
+                if role not in config.roles and role != "student":
+                    yield (
+                        f"'{path}' ({one.name}) asks the role '{role}', and 'roles.{role}' is missing. Add it, or set "
+                        f"`{field}` to one of {', '.join([*config.roles, 'student'])}."
+                    )
+    for role in config.roles:
+        if role not in asked and config.generate.recipes:
+            yield f"'roles.{role}' is read by nothing. {did_you_mean(role, asked)}"
+
+
+def _asking(config: Config) -> Iterator[tuple[str, plugins.Kind, PluginRef]]:
+    """(path in the config, kind, plugin) for all recipes and filters."""
+    for index, recipe in enumerate(config.generate.recipes):
+        yield f"generate.recipes.{index}", "recipe", recipe
+    for index, one in enumerate(config.curate.filters):
+        yield f"curate.filters.{index}", "filter", one
 
 
 def _paths(config: Config) -> Iterator[str]:

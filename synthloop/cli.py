@@ -7,10 +7,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated, Literal, Optional
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from synthloop.child import INTERRUPTED
 from synthloop.errors import CollapseStop, SynthloopError, UserError
@@ -178,6 +179,30 @@ def status(run_dir: RunDir) -> None:
             if not opened.stage(round, "decide").is_complete:
                 done = [name for name in STAGES if opened.stage(round, name).is_complete]
                 print(f"Round {round} is under way; complete: {', '.join(done) or 'nothing yet'}.")
+
+
+@app.command()
+def recipes() -> None:
+    """The recipes that ship: what each does, the source of its method, its config."""
+    _list_plugins("recipe")
+
+
+@app.command()
+def filters() -> None:
+    """The filters that ship: what each does, the source of its method, its config."""
+    _list_plugins("filter")
+
+
+def _list_plugins(kind: Literal["recipe", "filter"]) -> None:
+    from synthloop import plugins
+
+    console = Console(highlight=False)
+    for name in plugins.names(kind):
+        about = plugins.about(kind, name)
+        console.print(f"[bold]{name}[/]  {escape(about.summary)}", soft_wrap=True)
+        console.print(f"    source: {about.source}", style="dim", markup=False, soft_wrap=True)
+        for line in (about.example or "").splitlines():
+            console.print(f"    {line}", markup=False, soft_wrap=True)
 
 
 @app.command("report")

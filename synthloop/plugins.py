@@ -11,11 +11,16 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import importlib.util
+import re
+import textwrap
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel
 
 from synthloop.errors import UserError, did_you_mean
 
@@ -36,6 +41,47 @@ REQUIRED: dict[Kind, tuple[str, ...]] = {
     "engine": ("Config", "open"),
     "objective": ("Config", "read", "build_args", "build_trainer"),
 }
+
+
+RoleName = Annotated[str, "role"]
+"""The type of a field of a plugin's `Config` that names a role it asks; `synthloop check` sees that it is there."""
+
+
+def roles_of(settings: BaseModel) -> dict[str, str]:
+    """Field -> role, for every field of a plugin's `Config` that is a `RoleName`."""
+    fields = type(settings).model_fields
+    return {name: getattr(settings, name) for name, field in fields.items() if "role" in field.metadata}
+
+
+SOURCE = re.compile(r"arXiv:\d{4}\.\d{4,5}|https?://[^\s),;]+")
+"""How a docstring names the source of its method."""
+
+SECTION: dict[Kind, str] = {"recipe": "generate", "filter": "curate"}
+"""The config section that a plugin's example shows."""
+
+
+class About(NamedTuple):
+    """What a recipe or filter says of itself: one line, the source of its method, and its config as YAML."""
+
+    summary: str
+    source: str | None
+    example: str | None
+
+
+def about(kind: Kind, name: str) -> About:
+    """What the docstring of a shipped recipe or filter says; the module is not imported."""
+    folder = importlib.util.find_spec(PACKAGES[kind])
+    assert folder is not None, kind
+    assert folder.submodule_search_locations, kind
+    path = Path(next(iter(folder.submodule_search_locations))) / f"{name}.py"
+    doc = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    source = SOURCE.search(doc)
+    example = re.search(rf"^    ({SECTION[kind]}:.*(?:\n     .*)*)", doc, re.MULTILINE)
+    return About(
+        summary=" ".join(doc.partition("\n\n")[0].split()),
+        source=source.group().rstrip(".") if source else None,
+        example=textwrap.dedent(f"    {example.group(1)}") if example else None,
+    )
 
 
 def names(kind: Kind) -> list[str]:

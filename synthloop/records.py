@@ -103,7 +103,8 @@ class Candidate(Record):
 
     `votes` are the parsed answers of the k independent solutions (None where one did not parse); `gold` says that
     `answer` comes from real data and not from a vote. `depth` is 1 + the largest depth of what it was made from.
-    `lineage` names the seed, recipe, and the journal key of every request behind it.
+    `lineage` names the seed, recipe, and the journal key of every request behind it. `rejected` is a worse completion
+    (preference pairs), `weight` scales the sample's loss, `scores` are those of recipe and filters by their names.
     """
 
     id: str
@@ -119,15 +120,22 @@ class Candidate(Record):
     slice: str | None = None
     depth: int = 1
     truncated: bool = False
+    rejected: str | None = None
+    weight: float = 1.0
+    scores: dict[str, float] = {}
     lineage: dict[str, Any] = {}
 
 
 class Decision(Record):
-    """A filter's verdict on one candidate; `reason` is required when it is refused."""
+    """A filter's verdict on one candidate; `reason` is required when it is refused.
+
+    `changes` are fields of the candidate that an enhancer replaces (a masked completion, a weight).
+    """
 
     keep: bool
     reason: str | None = None
     score: float | None = None
+    changes: dict[str, Any] = {}
 
 
 class Rejection(Record):
@@ -153,6 +161,8 @@ class Row(Record):
     depth: int = 0
     slice: str | None = None
     num_tokens: int = 0
+    rejected: str | None = None
+    weight: float = 1.0
 
 
 class Request(Record):

@@ -53,6 +53,8 @@ def synthetic_row(candidate: Candidate) -> Row:
         round=candidate.round,
         depth=candidate.depth,
         slice=candidate.slice,
+        rejected=candidate.rejected,
+        weight=candidate.weight,
     )
 
 

@@ -2,11 +2,13 @@
 
     Member("a", "tests.generate.scripted", Config(model="a"), ...)
 
-A problem is asked for with 'problem' in the prompt's first turn; everything else is solved.
+Where JSON of a schema is asked for, the reply is an instance of it; else it names the model and the sampling seed.
+A text to be scored has log-probabilities of -0.5 a token.
 """
 
 from __future__ import annotations
 
+import json
 import random
 from pathlib import Path
 from typing import Any, ClassVar
@@ -58,6 +60,16 @@ class Scripted:
         return [self._reply(request) for request in taken]
 
     def _reply(self, request: Request) -> Completion:
+        if request.prompt_token_ids is not None:
+            logprobs = (None, *[-0.5] * (len(request.prompt_token_ids) - 1))
+            return Completion(
+                request_id=request.id,
+                text="",
+                finish_reason="length",
+                prompt_tokens=len(logprobs),
+                completion_tokens=1,
+                prompt_logprobs=logprobs,
+            )
         text = request.messages[-1]["content"]
         if "unservable" in text:
             return Completion(
@@ -69,12 +81,38 @@ class Scripted:
                 error="too long",
             )
         value = request.sampling.get("seed", 0)
-        reply = f"[{self._cfg.model} {value} to {text[:20]}]"
+        guide = request.sampling.get("structured_outputs", {}).get("json")
+        reply = json.dumps(instance(guide, value)) if guide else f"[{self._cfg.model} {value} to {text[:20]}]"
         finish: Any = "length" if "endless" in text else "stop"
         return Completion(request_id=request.id, text=reply, finish_reason=finish, prompt_tokens=7, completion_tokens=3)
 
     def close(self) -> None:
         Log.events.append(f"close {self._cfg.model}")
+
+
+def instance(schema: dict[str, Any], value: int, whole: dict[str, Any] | None = None) -> Any:
+    """A value that `schema` (JSON schema as pydantic writes it) allows, chosen by `value`."""
+    whole = whole or schema
+    if "$ref" in schema:
+        return instance(whole["$defs"][schema["$ref"].rpartition("/")[2]], value, whole)
+    if "anyOf" in schema:
+        return instance(schema["anyOf"][value % len(schema["anyOf"])], value, whole)
+    if "enum" in schema or "const" in schema:
+        options = schema.get("enum", [schema.get("const")])
+        return options[value % len(options)]
+    if schema.get("type") == "object":
+        return {name: instance(one, value + n, whole) for n, (name, one) in enumerate(schema["properties"].items())}
+    if schema.get("type") == "array":
+        count = schema.get("minItems", 1 if schema.get("maxItems", 1) else 0)
+        return [instance(schema["items"], value + n, whole) for n in range(count)]
+    if schema.get("type") in ("integer", "number"):
+        low, high = schema.get("minimum", 0), schema.get("maximum", 10)
+        return low + value % (high - low + 1)
+    return {"boolean": value % 2 == 0, "null": None, "string": f"text {value}"}[schema["type"]]
+
+
+ROLE: dict[str, Any] = {"engine": "tests.generate.scripted", "model": "quickstart/student"}
+"""A role of a config, with a model whose tokenizer can be loaded."""
 
 
 def open(cfg: Config, adapter: Path | None = None) -> Scripted:

@@ -1,0 +1,113 @@
+"""Documents: the texts that recipes ground their samples in.
+
+    documents: data/manuals            a folder: every .txt and .md file in it, whole
+    documents: data/articles.jsonl     or JSONL rows {"text": "...", "title": "..."}
+    (not set)                          the real train rows themselves: problem and answer
+
+A document is cut at paragraphs into passages of at most `max_words` words; a longer paragraph is cut at sentences, a
+longer sentence at words. Nothing is dropped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from generate.asking import Asker
+from synthloop.errors import UserError
+from synthloop.records import Seed
+from synthloop.task import read_jsonl
+
+SUFFIXES = (".txt", ".md")
+BOUNDARIES = ((r"\n\s*\n", "\n\n"), (r"(?<=[.!?])\s+", " "), (r"\s+", " "))
+"""Paragraphs, sentences, words: where a text is cut, and what joins the pieces again."""
+
+
+class Passage(NamedTuple):
+    """A piece of a document. `id` names the document and the piece: 'manuals/pump.md#3'."""
+
+    id: str
+    title: str
+    text: str
+
+
+class DocumentsConfig(BaseModel):
+    """Where the texts are, and how long a passage of one may be."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    documents: Path | None = None
+    max_words: int = Field(default=250, gt=0)
+
+
+def draw(cfg: DocumentsConfig, seed: Seed, asker: Asker, count: int = 1) -> list[Passage]:
+    """`count` different passages for this conversation, drawn by its own generator; fewer where there are fewer.
+
+    Without `documents`, the passages are the seed's real example and its demonstrations.
+
+    Raises:
+        UserError: no such file or folder, a row without text, or no text at all.
+    """
+    if cfg.documents is None:
+        rows = [seed.example, *seed.demonstrations][:count]
+        return [Passage(one.id, "", f"{one.input}\n\n{one.completion}".strip()) for one in rows]
+    passages = read_passages(cfg.documents, cfg.max_words)
+    return asker.rng("documents").sample(passages, min(count, len(passages)))
+
+
+@cache
+def read_passages(path: Path, max_words: int) -> tuple[Passage, ...]:
+    """All passages below `path`, files in the order of their names. Raises `UserError`."""
+    passages = tuple(
+        Passage(f"{name}#{number}", title, text)
+        for name, title, body in _documents(path)
+        for number, text in enumerate(cut(body, max_words))
+    )
+    if not passages:
+        raise UserError(
+            f"documents: {path} holds no text. Expected {' or '.join(SUFFIXES)} files, or rows with `text`."
+        )
+    return passages
+
+
+def _documents(path: Path) -> Iterator[tuple[str, str, str]]:
+    """(name, title, text) of each document."""
+    if path.is_dir():
+        for file in sorted(one for one in path.rglob("*") if one.suffix in SUFFIXES):
+            yield str(file.relative_to(path)), file.stem, file.read_text(encoding="utf-8")
+    elif path.suffix == ".jsonl":
+        for number, row in read_jsonl(path):
+            if not isinstance(row.get("text"), str):
+                raise UserError(f"{path}, line {number}: expected a string `text`, found the keys {sorted(row)}.")
+            yield f"{path.name}:{number}", str(row.get("title", "")), row["text"]
+    else:
+        raise UserError(f"documents: no folder and no .jsonl file at {path}. A relative path starts where you are.")
+
+
+def cut(text: str, max_words: int) -> list[str]:
+    """`text` in pieces of at most `max_words` words, cut where it hurts least."""
+    pieces: list[str] = []
+    for separator, part in _parts(text, max_words, BOUNDARIES):
+        joined = f"{pieces[-1]}{separator}{part}" if pieces else part
+        if pieces and len(joined.split()) <= max_words:
+            pieces[-1] = joined
+        else:
+            pieces.append(part)
+    return pieces
+
+
+def _parts(text: str, max_words: int, boundaries: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
+    """(what joins it to the one before, part): parts that fit, split at the coarsest of `boundaries` that does it."""
+    (boundary, separator), *finer = boundaries
+    for part in filter(None, re.split(boundary, text.strip())):
+        if len(part.split()) <= max_words or not finer:
+            yield separator, part
+            continue
+        first, *rest = _parts(part, max_words, finer)
+        yield separator, first[1]
+        yield from rest
