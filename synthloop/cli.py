@@ -238,6 +238,26 @@ def trace(
 
 
 @app.command()
+def review(
+    run_dir: RunDir,
+    to: Annotated[Optional[Path], typer.Option("--to", help="write a queue to decide on")] = None,  # noqa: UP045
+    taken_from: Annotated[Optional[Path], typer.Option("--from", help="take its decisions")] = None,  # noqa: UP045
+    round_number: Annotated[int, typer.Option("--round", help="round the queue is drawn from")] = 1,
+    size: Annotated[int, typer.Option("--size", min=1, help="samples in the queue")] = 50,
+) -> None:
+    """Have people decide on samples: export a queue, import the decisions."""
+    with user_errors():
+        if (to is None) == (taken_from is None):
+            raise UserError("Give either --to QUEUE.jsonl (export) or --from QUEUE.jsonl (import).")
+        _python_stage(
+            "generate.review",
+            run_dir,
+            round_number,
+            *(["--to", str(to), "--size", str(size)] if to is not None else ["--from", str(taken_from)]),
+        )
+
+
+@app.command()
 def compare(one: RunDir, other: RunDir) -> None:
     """Two runs on the same `test` rows: each score, and the paired difference with its interval."""
     command = [sys.executable, "-m", "eval.compare", "--run", str(one), "--against", str(other)]

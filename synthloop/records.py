@@ -150,6 +150,15 @@ class Rejection(Record):
     candidate: Candidate | None = None
 
 
+class Review(Record):
+    """A person's decision about one sample, kept or rejected by the filters (`synthloop review`)."""
+
+    id: str
+    round: int
+    decision: Literal["keep", "reject"]
+    note: str = ""
+
+
 class Row(Record):
     """One training row: a prompt, the completion the loss is on, where it came from and its size in tokens."""
 

@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from synthloop.config import Config, dump, parse
 from synthloop.errors import UserError
-from synthloop.records import Record
+from synthloop.records import Record, Review
 from synthloop.task import read_jsonl
 
 R = TypeVar("R", bound=Record)
@@ -32,7 +32,7 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "data": ("seed", "task", "splits"),
     "seed": ("seed", "task", "generate"),
     "generate": ("seed", "task", "generate", "roles"),
-    "curate": ("task", "curate"),
+    "curate": ("seed", "task", "curate", "roles"),
     "mix": ("seed", "mix", "student"),
     "train": ("seed", "student", "train"),
     "eval": ("seed", "task", "student", "eval", "collapse"),
@@ -134,7 +134,7 @@ def stage_settings(config: Config, stage: str) -> dict[str, Any]:
     """The settings that matter to `stage`: hardware and paths left out, own prompt files by content."""
     plain = dump(config)
     settings = {section: _tracked(plain[section]) for section in SETTINGS[stage]}
-    if stage == "generate" and config.generate.prompts is not None:
+    if stage in ("generate", "curate") and config.generate.prompts is not None:
         settings["prompt_files"] = sha256(config.generate.prompts)
     return settings
 
@@ -250,6 +250,16 @@ class Run:
     def split(self, name: str) -> Path:
         """The real rows of a split: JSONL of `Example`."""
         return self.root / "data" / f"{name}.jsonl"
+
+    @property
+    def reviews_path(self) -> Path:
+        """What people decided about samples: JSONL of `Review`, the last line of a sample counts."""
+        return self.root / "reviews.jsonl"
+
+    def reviews(self) -> dict[str, Review]:
+        """Sample id -> the last decision a person took about it."""
+        rows = read_rows(self.reviews_path, Review) if self.reviews_path.exists() else []
+        return {one.id: one for one in rows}
 
     @property
     def journal_path(self) -> Path:

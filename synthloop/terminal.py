@@ -67,7 +67,7 @@ def closing_lines(report: dict[str, Any]) -> list[str]:
 def open_console() -> Console:
     """The console of a terminal; in a pipe one wide enough for the round table."""
     console = Console()
-    return console if console.is_terminal else Console(width=max(console.width, 130))
+    return console if console.is_terminal else Console(width=max(console.width, 150))
 
 
 class Terminal:

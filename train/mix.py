@@ -28,7 +28,7 @@ from synthloop.child import open_run, run_child, stage_parser
 from synthloop.config import Mix
 from synthloop.errors import UserError
 from synthloop.randomness import derive_seed
-from synthloop.records import Candidate, Example, Row
+from synthloop.records import Candidate, Example, Rejection, Row
 from synthloop.store import Run, read_rows, write_json, write_rows
 
 log = logging.getLogger("synthloop.mix")
@@ -178,6 +178,25 @@ def curated_files(run: Run, round: int) -> list[Path]:
     return [path for path in files if path.is_file()]
 
 
+def reviewed(run: Run, curated: list[Candidate], files: Sequence[Path]) -> tuple[list[Candidate], list[Path]]:
+    """`curated` after people's decisions (`synthloop review`), and the files that were read for it.
+
+    What they reject goes; what they keep though a filter refused it comes in, in the order of the rounds.
+    """
+    reviews = run.reviews()
+    if not reviews:
+        return curated, []
+    refused = [path.with_name("rejected.jsonl") for path in files]
+    back = [
+        one.candidate
+        for path in refused
+        for one in read_rows(path, Rejection)
+        if one.candidate is not None and one.candidate_id in reviews
+    ]
+    kept = [one for one in [*curated, *back] if one.id not in reviews or reviews[one.id].decision == "keep"]
+    return kept, [run.reviews_path, *refused]
+
+
 def mix_round(run: Run, round: int) -> None:
     """The stage. Raises `UserError` where there is no real row, or a file of an earlier stage is missing."""
     stage = run.stage(round, "mix")
@@ -189,8 +208,9 @@ def mix_round(run: Run, round: int) -> None:
     real = [count(real_row(example)) for example in read_rows(run.split("train"), Example)]
     if not real:
         raise UserError(f"{run.split('train')}: no real training rows. Check `task` and `splits` in the config.")
-    synthetic = [count(synthetic_row(candidate)) for path in files for candidate in read_rows(path, Candidate)]
-    with stage.write([run.split("train"), *files]) as out:
+    candidates, asked = reviewed(run, [one for path in files for one in read_rows(path, Candidate)], files)
+    synthetic = [count(synthetic_row(candidate)) for candidate in candidates]
+    with stage.write([run.split("train"), *files, *asked]) as out:
         rows = mix_rows(real, synthetic, run.config.mix, run.config.seed, round)
         facts = describe(rows, real, synthetic, run.config.mix)
         write_rows(out.folder / "train.jsonl", rows)

@@ -18,6 +18,9 @@ from generate.curation import KEEP, FilterContext, refuse
 from synthloop.records import Candidate, Decision
 
 
+VERIFIES = True
+
+
 class Config(BaseModel):
     """`min_agreement` of all votes, and at least `min_votes` of them, must be for the answer (chosen, not measured)."""
 
