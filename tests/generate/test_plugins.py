@@ -72,7 +72,8 @@ def test_filter(name: str, tmp_path: Path) -> None:
     settings = {field: value for field, value in example("filter", name).items() if field != "name"}
     cfg = module.Config(**settings)
     asked = plugins.roles_of(cfg).values()
-    ctx = FilterContext(build_run(tmp_path / "run", roles=dict.fromkeys(asked, scripted.ROLE)), 1)
+    roles_config = dict.fromkeys(asked, scripted.ROLE)
+    ctx = FilterContext(build_run(tmp_path / "run", model="quickstart/student", roles=roles_config), 1)
     batch = [rows.candidate(n, completion=text) for n, text in enumerate(["#### 5", "", "####", "nonsense", "####5"])]
     decisions = module.check(cfg, batch, ctx)
     assert len(decisions) == len(batch)
