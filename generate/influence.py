@@ -1,7 +1,8 @@
 """Gradients of single samples on the student's LoRA weights: whether a step on one moves towards another.
 
 A sample's gradient is that of its mean completion loss with respect to the LoRA matrices: of the accepted adapter, or,
-in round 1, of a fresh one as training starts from. Gradients are compared by their cosine, as in LESS (Xia et al., 2024, arXiv:2402.04333, section 3) without its Adam statistics; they come from TracIn (Pruthi et al., 2020,
+in round 1, of a fresh one as training starts from. Gradients are compared by their cosine, as in LESS (Xia et al.,
+2024, arXiv:2402.04333, section 3) without its Adam statistics; they come from TracIn (Pruthi et al., 2020,
 arXiv:2002.08484). One forward and one backward pass a sample.
 """
 

@@ -1,34 +1,73 @@
 """Which texts are (nearly) the same: normalisation, word n-grams, an index of near-duplicates.
 
-Candidates come from MinHash-LSH (rensa), the verdict from the exact Jaccard index of the word n-gram sets, so there
-are no false positives; the number of bands is chosen so that a pair at the threshold is found with probability
-0.999 or more. Everything is deterministic: the permutations have a fixed seed and ties go to the text added first.
+Candidates come from MinHash-LSH, the verdict from the exact Jaccard index of the word n-gram sets, so there are no
+false positives; the bands are chosen so that a pair at the threshold is found with probability 0.999 or more.
+Everything is deterministic: the permutations are fixed and ties go to the text that comes first. Texts are worked on in
+chunks of arrays (`synthloop.hashing`), which is what makes it fast: `python -m scripts.bench_curate`.
 
-Limits: a paraphrase shares few n-grams and passes. Jaccard says nothing of word order beyond n words.
+Limits: a paraphrase shares few n-grams and passes. Jaccard says nothing of word order beyond n words. An n-gram is
+known by 52 bits of a hash: that two different ones in a pair of 1,000-word texts look the same has a chance of 1e-9.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from math import ceil, log
 from typing import NamedTuple
 
-from rensa import RMinHash, RMinHashLSH
+import numpy as np
+from numpy.typing import NDArray
+
+from synthloop.hashing import (
+    MAX_ROWS,
+    U64,
+    Ragged,
+    hash_ngrams,
+    hash_words,
+    merge_runs,
+    mix,
+    odd_constants,
+    row_sets,
+)
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 # Words; single characters of scripts without spaces; and the signs that tell 12+5 from 12-5. Other punctuation goes.
 _TOKEN = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+|[+*/=<>^%]|-(?=\s*\d)")
+# What no text has as a word: stands for punctuation that is the whole of a text.
+_PRIVATE = {byte: 0xE000 + byte for byte in range(128) if not chr(byte).isspace()}
 
-_NUM_PERM = 128
-_SEED = 1
+_CHUNK_CHARS = 1 << 18
+_MAX_NUM_PERM = 128
 _MIN_RECALL = 0.999
+
+NUMBER_WORDS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion"
+).split()
+_NUMBER_HASHES = np.sort(hash_words([" ".join(NUMBER_WORDS).encode()])[0].values)
+_NUMBER = hash_words([b"0"])[0].values[0]
 
 
 class Match(NamedTuple):
-    """A text of the index: its key and the Jaccard index of its n-grams with those asked for, in [0, 1]."""
+    """A text found: its position, and the Jaccard index of its n-grams with those asked for, in [0, 1]."""
 
-    key: str
+    position: int
     jaccard: float
+
+
+class Words(NamedTuple):
+    """The hashed words of a chunk of texts, at least one to a text, and which of them are all digits."""
+
+    words: Ragged
+    is_digits: NDArray[np.bool_]
+
+    def one_number(self) -> Ragged:
+        """The words with every number, and every run of them ('1,000', 'two hundred'), as one and the same word."""
+        is_number = self.is_digits | np.isin(self.words.values, _NUMBER_HASHES)
+        return merge_runs(self.words, is_number, _NUMBER)
 
 
 def words(text: str) -> list[str]:
@@ -53,41 +92,102 @@ def jaccard(a: set[str], b: set[str]) -> float:
     return len(a & b) / len(a | b) if a or b else 1.0
 
 
+def hashed_words(texts: Sequence[str]) -> Iterator[Words]:
+    """The `words` of all texts as hashes, in order, a chunk of texts at a time."""
+    for chunk in _chunks(texts):
+        yield Words(*hash_words([_plain(text) for text in chunk]))
+
+
+def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
+    begin = num_chars = 0
+    for position, text in enumerate(texts):
+        num_chars += len(text)
+        if num_chars > _CHUNK_CHARS or position - begin == MAX_ROWS:
+            yield texts[begin : max(position, begin + 1)]
+            begin, num_chars = max(position, begin + 1), len(text)
+    if begin < len(texts):
+        yield texts[begin:]
+
+
+def _plain(text: str) -> bytes:
+    """Bytes in which `hash_words` finds the words of `text`."""
+    if not text.isascii():
+        text = normalise(text)
+    if _TOKEN.search(text) is None:
+        text = text.translate(_PRIVATE) if text.strip() else "\ue000"
+    return text.encode("utf-8", "surrogatepass")
+
+
 class NearDuplicates:
-    """An index of texts that finds those whose word n-gram Jaccard with a given text reaches `threshold`."""
+    """Finds among `texts`, by position, those whose word n-gram Jaccard with one of them reaches `threshold`.
 
-    def __init__(self, threshold: float, ngram: int = 3) -> None:
+    All texts are known from the start, those that may be found are `add`ed: most texts share no band with any other and
+    then cost nothing more.
+    """
+
+    def __init__(self, texts: Sequence[str], threshold: float, ngram: int = 3) -> None:
         self._threshold = threshold
-        self._ngram = ngram
-        self._lsh = RMinHashLSH(threshold=threshold, num_perm=_NUM_PERM, num_bands=_num_bands(threshold))
-        # The texts, not their n-grams: a tenth of the memory, and few candidates need theirs again.
-        self._entries: list[tuple[str, str]] = []
+        rows_per_band, num_bands = _bands(threshold)
+        sets, keys = [], [np.zeros((0, num_bands), np.uint64)]
+        for chunk in hashed_words(texts):
+            sets.append(row_sets(hash_ngrams(chunk.words, ngram)))
+            keys.append(_band_keys(sets[-1], rows_per_band, num_bands))
+        self._grams = np.concatenate([np.zeros(0, np.uint64), *(one.values for one in sets)])
+        self._starts = np.concatenate([[0], np.cumsum(np.concatenate([[0], *(one.lengths for one in sets)]))[1:]])
+        self._buckets = _shared_buckets(np.concatenate(keys))
+        self._is_alone = (self._buckets < 0).all(axis=1)
+        self._members: dict[int, list[int]] = defaultdict(list)
 
-    def __len__(self) -> int:
-        return len(self._entries)
+    def _buckets_of(self, position: int) -> list[int]:
+        if self._is_alone[position]:
+            return []
+        buckets: list[int] = self._buckets[position].tolist()
+        return [bucket for bucket in buckets if bucket >= 0]
 
-    def add(self, key: str, text: str) -> None:
-        """Put `text` into the index. Keys need not be distinct."""
-        self._lsh.insert(len(self._entries), _min_hash(ngrams(text, self._ngram)))
-        self._entries.append((key, text))
+    def add(self, position: int) -> None:
+        """Let the text at `position` be found."""
+        for bucket in self._buckets_of(position):
+            self._members[bucket].append(position)
 
-    def candidates(self, text: str) -> list[int]:
-        """Positions, in the order of `add`, of the texts that may be near-duplicates of `text`."""
-        return sorted(self._lsh.query(_min_hash(ngrams(text, self._ngram))))
+    def matches(self, position: int) -> list[Match]:
+        """The added texts at or above the threshold with the text at `position`, in order of their positions."""
+        found = {other for bucket in self._buckets_of(position) for other in self._members.get(bucket, ())}
+        if not found:
+            return []
+        others = np.array(sorted(found))
+        own = self._grams[self._starts[position] : self._starts[position + 1]]
+        theirs = [self._grams[self._starts[other] : self._starts[other + 1]] for other in others]
+        sizes = self._starts[others + 1] - self._starts[others]
+        values = np.concatenate(theirs)
+        is_shared = np.take(own, np.searchsorted(own, values), mode="clip") == values
+        num_shared = np.add.reduceat(is_shared, np.cumsum(sizes) - sizes, dtype=np.int64)
+        scores = num_shared / (len(own) + sizes - num_shared)
+        return [
+            Match(int(others[index]), float(scores[index])) for index in np.flatnonzero(scores >= self._threshold)
+        ]
 
-    def nearest(self, text: str) -> Match | None:
-        """The most similar text at or above the threshold, the one added first among equals; None where none is."""
-        grams = ngrams(text, self._ngram)
-        best: Match | None = None
-        for position in sorted(self._lsh.query(_min_hash(grams))):
-            key, other = self._entries[position]
-            similarity = jaccard(grams, ngrams(other, self._ngram))
-            if similarity >= self._threshold and (best is None or similarity > best.jaccard):
-                best = Match(key, similarity)
-        return best
+    def nearest(self, position: int) -> Match | None:
+        """The most similar of `matches`, the first among equals; None where there are none."""
+        return max(self.matches(position), key=lambda match: (match.jaccard, -match.position), default=None)
 
 
-def groups(texts: list[str], threshold: float, ngram: int = 3) -> list[int]:
+def distinct(known: Sequence[str], batch: Sequence[str], threshold: float, ngram: int = 3) -> list[Match | None]:
+    """For each text of `batch` the nearest text that is known or was itself kept; None where it is kept.
+
+    Positions run through `known`, then `batch`. `known` texts are not compared with each other.
+    """
+    index = NearDuplicates([*known, *batch], threshold, ngram)
+    for position in range(len(known)):
+        index.add(position)
+    found = []
+    for position in range(len(known), len(known) + len(batch)):
+        found.append(index.nearest(position))
+        if found[-1] is None:
+            index.add(position)
+    return found
+
+
+def groups(texts: Sequence[str], threshold: float, ngram: int = 3) -> list[int]:
     """One group index per text: near-duplicates, and near-duplicates of those, share one.
 
     Groups are numbered in the order in which they first appear.
@@ -100,28 +200,52 @@ def groups(texts: list[str], threshold: float, ngram: int = 3) -> list[int]:
             index = parent[index]
         return index
 
-    index = NearDuplicates(threshold, ngram)
-    for position, text in enumerate(texts):
-        grams = ngrams(text, ngram)
-        for other in index.candidates(text):
-            a, b = sorted((root(position), root(other)))
-            if a != b and jaccard(grams, ngrams(texts[other], ngram)) >= threshold:
-                parent[b] = a
-        index.add(str(position), text)
+    index = NearDuplicates(texts, threshold, ngram)
+    for position in range(len(texts)):
+        matches = index.matches(position)
+        for match in matches:
+            a, b = sorted((root(position), root(match.position)))
+            parent[b] = a
+        # A text with the very n-grams of one before it would find, and be found by, the same texts.
+        if all(match.jaccard < 1.0 for match in matches):
+            index.add(position)
     numbers: dict[int, int] = {}
     return [numbers.setdefault(root(position), len(numbers)) for position in range(len(texts))]
 
 
-def _min_hash(grams: set[str]) -> RMinHash:
-    sketch = RMinHash(num_perm=_NUM_PERM, seed=_SEED)
-    sketch.update(list(grams))
-    return sketch
+def _bands(threshold: float) -> tuple[int, int]:
+    """(rows per band r, bands b): the largest r for which some b gives 1 - (1 - t^r)^b at the recall within the budget.
+
+    Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, section 3.4.2. Below t = 0.053 no b within the budget does.
+    """
+    for rows in range(_MAX_NUM_PERM, 0, -1):
+        miss = 1 - threshold**rows
+        bands = 1 if miss <= 0 else ceil(log(1 - _MIN_RECALL) / log(miss)) if miss < 1 else _MAX_NUM_PERM + 1
+        if rows * bands <= _MAX_NUM_PERM:
+            return rows, bands
+    return 1, _MAX_NUM_PERM
 
 
-def _num_bands(threshold: float) -> int:
-    """The fewest bands b of r = 128/b rows with 1 - (1 - t^r)^b at the recall (Leskovec et al., MMDS, 3.4.2)."""
-    for rows in (64, 32, 16, 8, 4, 2):
-        bands = _NUM_PERM // rows
-        if 1 - (1 - threshold**rows) ** bands >= _MIN_RECALL:
-            return bands
-    return _NUM_PERM
+def _band_keys(sets: Ragged, rows_per_band: int, num_bands: int) -> U64:
+    """MinHash (Broder, 1997) by multiplication with random odd numbers, folded into one key a band: (rows, bands)."""
+    keys = np.empty((len(sets.starts) - 1, num_bands), np.uint64)
+    multipliers = odd_constants(num_bands * rows_per_band, salt=4).reshape(num_bands, rows_per_band)
+    scratch = np.empty_like(sets.values)
+    for band, constants in enumerate(multipliers):
+        keys[:, band] = 0
+        for constant in constants:
+            np.multiply(sets.values, constant, out=scratch)
+            keys[:, band] = mix(keys[:, band] + np.minimum.reduceat(scratch, sets.starts[:-1]))
+    return keys
+
+
+def _shared_buckets(keys: U64) -> NDArray[np.int32]:
+    """Keys as numbers that are distinct between bands; -1 where no other text has the key. Shape (texts, bands)."""
+    buckets = np.full(keys.shape, -1, np.int32)
+    num_buckets = 0
+    for band in range(keys.shape[1]):
+        _, numbers, counts = np.unique(keys[:, band], return_inverse=True, return_counts=True)
+        renumbered = np.where(counts > 1, num_buckets + np.cumsum(counts > 1) - 1, -1)
+        buckets[:, band] = renumbered[numbers]
+        num_buckets += int((counts > 1).sum())
+    return buckets
