@@ -1,17 +1,13 @@
-"""The loop beside its two controls, at the same number of training rows and steps.
+"""One config in several arms, at the same number of training rows and steps: which change of it matters?
 
-    python scripts/controls.py configs/quickstart.yaml --out runs/controls [key=value ...]
+    python scripts/compare_arms.py configs/quickstart.yaml --arms scripts/arms/controls.yaml --out runs/controls
 
-Arms, each a full run of the same rounds, so that each has the same chances to be selected on `gate`:
-
-    failures    the config as it is: seeds from what the student got wrong
-    random      the same recipes from seeds drawn at random from train (`generate.seeds: random`)
-    real_only   no synthetic data; real rows repeated up to the same number of rows (`mix.num_rows`)
-
-All arms have `mix.unit: rows` and the same `mix.num_rows` (real rows are repeated where synthetic ones fall short), so
-the rows, and with them the optimiser steps, are equal. Printed for each arm:
-the score on `test` of its best round, the paired gain over the untouched student, and the paired difference of
-`failures` to each control, with 95% intervals; all of it also goes to OUT/controls.json.
+The arms are a YAML file: name -> overrides of the config; the first is the one the others are compared with. Each is a
+full run of the same rounds, so that each has the same chances to be selected on `gate`. All have `mix.unit: rows` and
+the same `mix.num_rows` (real rows are repeated where synthetic ones fall short), so the rows, and with them the
+optimiser steps, are equal. Printed for each arm: the score on `test` of its best round, the paired gain over the
+untouched student, and the paired difference of the first arm to it, with 95% intervals; all of it also goes to
+OUT/arms.json.
 """
 
 from __future__ import annotations
@@ -20,23 +16,18 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
+import yaml
 from rich.table import Table
 
 from synthloop.config import load_config
 from synthloop.splits import split
 from synthloop.store import read_json, write_json
 from synthloop.task import open_task
-from synthloop.terminal import interval
-
-ARMS: dict[str, list[str]] = {
-    "failures": [],
-    "random": ["generate.seeds=random"],
-    "real_only": ["generate.recipes=[]", "roles={}"],
-}
+from synthloop.terminal import interval, open_console
 
 
 def main() -> None:
@@ -44,17 +35,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("overrides", nargs="*")
+    parser.add_argument("--arms", type=Path, required=True, help="YAML: arm -> list of overrides")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
+    arms: dict[str, list[str]] = yaml.safe_load(arguments.arms.read_text(encoding="utf-8"))
     num_rows = rows_per_round(arguments.config, arguments.overrides)
     config = load_config(arguments.config, arguments.overrides)
     shared = [*arguments.overrides, "mix.unit=rows", f"mix.num_rows={num_rows}", f"decide.patience={config.rounds}"]
-    for arm, switches in ARMS.items():
+    for arm, switches in arms.items():
         command = ["synthloop", "run", str(arguments.config), *shared, *switches, "--run-dir", str(arguments.out / arm)]
         print("$", " ".join(command), flush=True)
         subprocess.run([str(Path(sys.executable).with_name(command[0])), *command[1:]], check=True)
-    table = summary(arguments.out, num_rows)
-    write_json(arguments.out / "controls.json", table)
+    table = summary(arguments.out, list(arms), num_rows)
+    write_json(arguments.out / "arms.json", table)
     show(table)
 
 
@@ -65,11 +58,12 @@ def rows_per_round(path: Path, overrides: list[str]) -> int:
     return round(len(splits["train"]) * (1 + config.mix.max_synthetic_ratio))
 
 
-def summary(out: Path, num_rows: int) -> dict[str, Any]:
-    """Arm -> its test score, gain, rows and steps; and the paired difference of `failures` to each control."""
-    arms = {arm: arm_facts(out / arm) for arm in ARMS}
-    against = {arm: difference(out / "failures", out / arm) for arm in ARMS if arm != "failures"}
-    return {"num_rows": num_rows, "arms": arms, "failures_minus": against}
+def summary(out: Path, arms: Sequence[str], num_rows: int) -> dict[str, Any]:
+    """Arm -> its test score, gain, rows and steps; and the paired difference of the first arm to each other."""
+    first, *others = arms
+    facts = {arm: arm_facts(out / arm) for arm in arms}
+    against = {arm: difference(out / first, out / arm) for arm in others}
+    return {"num_rows": num_rows, "first": first, "arms": facts, "first_minus": against}
 
 
 def arm_facts(folder: Path) -> dict[str, Any]:
@@ -106,10 +100,17 @@ def difference(one: Path, other: Path) -> dict[str, Any]:
 def show(table: dict[str, Any]) -> None:
     """Print the arms side by side."""
     drawn = Table(title=f"{table['num_rows']} rows a round in every arm; percent, 95% intervals", title_justify="left")
-    for heading in ("arm", "best round", "test", "gain over untouched", "failures minus this arm", "steps a round"):
+    for heading in (
+        "arm",
+        "best round",
+        "test",
+        "gain over untouched",
+        f"{table['first']} minus this arm",
+        "steps a round",
+    ):
         drawn.add_column(heading)
     for arm, facts in table["arms"].items():
-        paired = table["failures_minus"].get(arm)
+        paired = table["first_minus"].get(arm)
         drawn.add_row(
             arm,
             str(facts["best_round"]),
@@ -118,7 +119,7 @@ def show(table: dict[str, Any]) -> None:
             f"{interval(paired, key='gain', signed=True)} p={paired['p_value_two_sided']:.2g}" if paired else "-",
             "/".join(map(str, facts["steps"])),
         )
-    Console().print(drawn)
+    open_console().print(drawn)
 
 
 if __name__ == "__main__":
