@@ -213,9 +213,8 @@ def _correlation(name: str, pairs: Columns) -> Comparison | Skipped:
         reason = "one of them does not vary on a side"
     if reason is not None:
         return Skipped(name, reason)
-    terms = [two_sample.correlation_terms(*side.T) for side in pairs]
-    statistic = two_sample.mean_difference(np.concatenate(terms))
-    real, synthetic = (float(side.mean()) for side in terms)
+    statistic = two_sample.correlation_difference(*pairs)
+    real, synthetic = (float(np.corrcoef(side.T)[0, 1]) for side in pairs)
     return Comparison(name, "correlation_difference", statistic, _sizes(pairs), real=real, synthetic=synthetic)
 
 

@@ -23,8 +23,8 @@ distribution, the chance of any flag is at most `error_rate`. Effects have no fl
 significant, so read the effect size.
 
 Limits: candidates of one seed depend on one another, and flags then come easier than stated. Some differences are
-meant: a loop that aims at failures skews the slices. The tests of variances and correlations exchange deviations from
-each side's own centre, which is exact for many rows only; `scripts/study_fidelity.py` measures their error at few.
+meant: a loop that aims at failures skews the slices. Variances and correlations are compared around each side's own
+centre, which makes these tests exact for many rows only; `scripts/study_fidelity.py` measures their error at few.
 """
 
 from __future__ import annotations

@@ -6,13 +6,13 @@
 
 Each repetition draws rows of the task's train split at random, splits them into halves, damages the second or leaves it
 as it is, and counts reports with any flag. Shares have exact 95% intervals (Clopper and Pearson 1934, Biometrika
-26:404); the last line says whether the share of the undamaged halves is compatible with the error rate.
+26:404). The share of undamaged halves with a flag should not be above the report's error rate.
 
     truncated completions, inputs   the second half of the words is cut off
     skewed slices                   rows of the commonest slice are five times as likely
     narrowed vocabulary             words outside the most frequent 30% of types become one of those
-    structured                      the numbers of a problem as JSON {"n0": 38, "n1": 4, ...}; undamaged
-    decorrelated fields             the same with `n0` of another row
+    structured halves               the first numbers of a problem as JSON, {"a": 38, "b": 4, "sum": 42}; undamaged
+    decorrelated fields             the same with the `sum` of another row
     narrowed fields                 the same with every number half-way to the mean of its field
 """
 
@@ -85,9 +85,9 @@ def structured(rows: Rows, pool: Sequence[Example], random: Random) -> Rows:
 
 def decorrelated_fields(rows: Rows, pool: Sequence[Example], random: Random) -> Rows:
     numbers = [fields(one) for one in rows]
-    first = [one["n0"] for one in numbers if "n0" in one]
-    random.shuffle(first)
-    changed = [{**one, "n0": first.pop()} if "n0" in one else one for one in numbers]
+    sums = [one["sum"] for one in numbers if one]
+    random.shuffle(sums)
+    changed = [{**one, "sum": sums.pop()} if one else one for one in numbers]
     return [one.model_copy(update={"completion": json.dumps(new)}) for one, new in zip(rows, changed, strict=True)]
 
 
@@ -99,12 +99,9 @@ def narrowed_fields(rows: Rows, pool: Sequence[Example], random: Random) -> Rows
 
 
 def fields(one: Example) -> dict[str, float]:
-    """The first numbers of the problem, and its answer where that is a number."""
-    found = re.findall(r"\d+", one.input)[:3]
-    answer = re.fullmatch(r"-?\d+", one.answer or "")
-    return {f"n{i}": float(value) for i, value in enumerate(found)} | (
-        {"answer": float(answer.group())} if answer else {}
-    )
+    """The first two numbers of the problem and their sum; nothing where there are fewer."""
+    numbers = [float(value) for value in re.findall(r"\d+", one.input)[:2]]
+    return {"a": numbers[0], "b": numbers[1], "sum": sum(numbers)} if len(numbers) == 2 else {}
 
 
 CASES: dict[str, tuple[Damage, Damage, str]] = {
@@ -114,10 +111,10 @@ CASES: dict[str, tuple[Damage, Damage, str]] = {
     "skewed slices": (unchanged, skewed_slices, "slice shares"),
     "narrowed vocabulary": (unchanged, narrowed_vocabulary, "input vocabulary: types a word"),
     "structured halves": (structured, structured, ""),
-    "decorrelated fields": (structured, decorrelated_fields, "correlation"),
-    "narrowed fields": (structured, narrowed_fields, "field n0: variance"),
+    "decorrelated fields": (structured, decorrelated_fields, "fields a, sum: correlation"),
+    "narrowed fields": (structured, narrowed_fields, "field a: variance"),
 }
-"""Case -> (what becomes of the real half, what becomes of the other, the end or name of the comparison to expect)."""
+"""Case -> (what becomes of the real half, what becomes of the other, the comparison to expect)."""
 
 
 def flags(case: str, pool: Sequence[Example], num_rows: int, repetition: int, model: str | None = None) -> list[str]:
@@ -179,7 +176,7 @@ def study(case: str, pool: Sequence[Example], num_rows: int, repetitions: int, m
     began = time.monotonic()
     found = [flags(case, pool, num_rows, repetition, model) for repetition in range(repetitions)]
     expected = CASES[case][2]
-    num_expected = sum(any(name.endswith(expected) for name in one) for one in found)
+    num_expected = sum(expected in one for one in found)
     often = Counter(itertools.chain(*found)).most_common(4)
     return [
         share(sum(map(bool, found)), repetitions),
