@@ -64,6 +64,10 @@ class Words(NamedTuple):
     words: Ragged
     is_digits: NDArray[np.bool_]
 
+    @property
+    def num_texts(self) -> int:
+        return len(self.words.starts) - 1
+
     def one_number(self) -> Ragged:
         """The words with every number, and every run of them ('1,000', 'two hundred'), as one and the same word."""
         is_number = self.is_digits | np.isin(self.words.values, _NUMBER_HASHES)

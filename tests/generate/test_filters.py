@@ -9,7 +9,7 @@ import pytest
 
 from generate.curate import count, curate, curate_stage
 from generate.curation import FilterContext
-from generate.filters import decontaminate, format, novelty, verify
+from generate.filters import dedup, format, novelty, verify
 from synthloop.config import PluginRef
 from synthloop.records import Candidate, Rejection
 from synthloop.store import Run, read_json, read_rows, write_json, write_rows
@@ -97,50 +97,19 @@ def test_novelty_looks_at_real_data_all_earlier_rounds_and_the_round_itself(run:
     assert novelty.check(novelty.Config(), batch[:1], FilterContext(run, 2))[0].keep
 
 
-LONG = (
-    "A gardener plants seven rows of tulips with nine bulbs in every row, then digs up the twelve bulbs that rotted "
-    "over the winter and gives half of the rest to a neighbour."
-)
-ANSWER = (
-    "First we multiply the seven rows by the nine bulbs which gives sixty three bulbs in all, then the twelve rotten "
-    "ones are taken away which leaves fifty one. #### 51"
-)
-
-
-@pytest.fixture
-def held_out(run: Run) -> FilterContext:
-    for split in ("probe", "gate", "test"):
-        extra = rows.example(0, id=f"long-{split}", input=f"{LONG} {split}", completion=ANSWER)
-        short = rows.example(0, id=f"short-{split}", input=f"walk V;PST {split}", completion="walked")
-        write_rows(run.split(split), [extra, short])
-    train = rows.example(0, id="train", input="only in train " + " ".join(f"word{n}" for n in range(30)))
-    write_rows(run.split("train"), [train])
-    return FilterContext(run, 1)
-
-
-@pytest.mark.parametrize(
-    ("changes", "reason"),
-    [
-        ({"input": LONG + " test"}, "8-gram overlap: 1.00 with test long-test"),
-        ({"input": LONG.replace("tulips", "roses") + " How many are left?"}, "8-gram overlap: "),
-        ({"input": "Unlike before, " * 12 + " ".join(LONG.split()[:13])}, "13-gram: "),
-        ({"input": "Unlike before, " * 12 + " ".join(LONG.split()[:12])}, ""),
-        ({"input": "walk V;PST gate"}, "same text: 'walk v pst gate' is gate short-gate"),
-        ({"input": "walk V;PST"}, ""),
-        ({"input": "fresh text", "completion": ANSWER}, "8-gram overlap: 1.00 with probe long-probe"),
-        ({"input": "fresh text", "completion": "walked"}, ""),
-        ({"input": "only in train " + " ".join(f"word{n}" for n in range(30))}, ""),
-    ],
-)
-def test_decontaminate(held_out: FilterContext, changes: dict[str, Any], reason: str) -> None:
-    (decision,) = decontaminate.check(decontaminate.Config(), [rows.candidate(**changes)], held_out)
-    assert decision.keep == (not reason)
-    assert (decision.reason or "").startswith(reason)
-
-
-def test_every_exact_copy_of_a_held_out_problem_is_caught(ctx: FilterContext) -> None:
-    copies = [rows.candidate(input=one.input) for split in ("probe", "gate", "test") for one in ctx.real(split)]
-    assert not any(one.keep for one in decontaminate.check(decontaminate.Config(), copies, ctx))
+def test_dedup_looks_at_all_earlier_rounds_and_the_round_itself_but_not_at_real_data(run: Run) -> None:
+    keep_earlier(run, 1, rows.candidate(7, input="a kite that was kept in round one flies over the wide green hill"))
+    batch = [
+        rows.candidate(1, input="A kite that was kept in round one flies over the wide, green hill today!"),
+        rows.candidate(2, input="Tom has 50 apples and buys 4 more. How many apples does he have now?"),
+        rows.candidate(3, input="Tom has 50 apples and buys 4 more. How many apples does he have by now?"),
+        rows.candidate(4, input="go V;PST"),
+        rows.candidate(5, input="go V;PRS"),
+    ]
+    decisions = dedup.check(dedup.Config(threshold=0.7), batch, FilterContext(run, 2))
+    assert [one.keep for one in decisions] == [False, True, False, True, True]
+    assert decisions[0].reason == "like synthetic: Jaccard 0.92 with r001-repair-00007 of round 1"
+    assert decisions[2].reason == "like synthetic: Jaccard 0.80 with r001-repair-00002 of this round"
 
 
 def test_a_filter_sees_only_what_the_one_before_kept(ctx: FilterContext) -> None:
