@@ -7,6 +7,8 @@ Accepted lines:
     {"prompt": [{"role": "user", ...}], "completion": [{"role": "assistant", ...}]}
     {"prompt": "How many ...?", "completion": "3 + 4 = 7"}                             one user turn, one assistant turn
 
+Each may have a `weight` (1.0 by default): what the row counts in the loss, relative to the others (`train/weights.py`).
+
 Every row goes through the chat template, string prompts too (TRL would train on those as plain text): what the student
 is trained on is then what evaluation and `vllm serve` put to it. Loss falls on the completion only; in a conversation
 of several turns that is the last one, and earlier assistant turns are context.
@@ -15,6 +17,7 @@ of several turns that is the last one, and earlier assistant turns are context.
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -46,18 +49,26 @@ def read_training_rows(path: Path) -> list[Row]:
     rows = []
     for number, line in read_jsonl(path):
         where = f"{path}, line {number}"
+        weight = _weight(line.get("weight", 1.0), where)
         if "source" in line:
             rows.append(parse(Row, line, where))
             continue
         prompt, completion, used = _conversation(line, where)
-        ignored.update(line.keys() - used)
-        rows.append(Row(id=f"{path.stem}:{number}", source="real", messages=tuple(prompt), completion=completion))
+        ignored.update(line.keys() - used - {"weight"})
+        turns = {"messages": tuple(prompt), "completion": completion}
+        rows.append(Row(id=f"{path.stem}:{number}", source="real", weight=weight, **turns))
     if not rows:
         raise UserError(f"{path}: no rows to train on. Expected one JSON object a line.")
     if ignored:
         counts = ", ".join(f"'{key}' in {count}" for key, count in sorted(ignored.items()))
         log.warning("train: %s: keys that training does not read: %s rows.", path, counts)
     return rows
+
+
+def _weight(value: Any, where: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+        raise UserError(f"{where}: 'weight' should be a number of 0 or more, found {value!r:.200}.")
+    return float(value)
 
 
 def _conversation(line: dict[str, Any], where: str) -> tuple[list[Message], str, set[str]]:

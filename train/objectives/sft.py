@@ -6,7 +6,8 @@
       lora: {r: 16, lora_alpha: 32, target_modules: all-linear}                            # peft.LoraConfig
       quantization: {load_in_4bit: true, bnb_4bit_quant_type: nf4}                          # BitsAndBytesConfig: QLoRA
 
-A key that is not set has TRL's default, save those in `build_args`.
+A key that is not set has TRL's default, save those in `build_args`. Rows of different weight train by the weighted mean
+of their tokens' losses (`train/weights.py`).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from synthloop.records import Row
 from synthloop.upstream import Kind, accepted
 from train.objectives import ObjectiveConfig
 from train.rows import describe_lengths, read_training_rows, tokenise
+from train.weights import describe_weights, token_weights, weighted_trainer
 
 OWNED = {
     "output_dir": "checkpoints go into the run directory (--output when train.run is used by itself)",
@@ -115,8 +117,8 @@ def build_trainer(cfg: Config, args: Any, rows: list[Row]) -> tuple[Any, dict[st
     """(trl.SFTTrainer, counts of rows and tokens), ready to train; the model is loaded here.
 
     Raises:
-        UserError: no tokenizer or model at `cfg.model`, a bad LoRA or quantization setting, or rows that all exceed
-            `max_length`.
+        UserError: no tokenizer or model at `cfg.model`, a bad LoRA or quantization setting, rows that all exceed
+            `max_length`, or weights that can't be used.
     """
     from datasets import Dataset
     from trl import SFTTrainer
@@ -124,10 +126,16 @@ def build_trainer(cfg: Config, args: Any, rows: list[Row]) -> tuple[Any, dict[st
     tokenizer = load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)
     tokens = tokenise(tokenizer, rows, **cfg.chat_template_kwargs)
     facts = describe_lengths(tokens, args.max_length)
-    columns = {field: [getattr(row, field) for row in tokens] for field in ("input_ids", "completion_mask")}
+    columns: dict[str, Any] = {
+        field: [getattr(row, field) for row in tokens] for field in ("input_ids", "completion_mask")
+    }
+    weights = token_weights(rows, tokens, args)
+    if weights is not None:
+        columns["weights"] = weights
+        facts |= describe_weights(rows)
     args.model_init_kwargs = {"revision": cfg.revision, **(args.model_init_kwargs or {})}
     try:
-        trainer = SFTTrainer(
+        trainer = (SFTTrainer if weights is None else weighted_trainer())(
             model=cfg.model,
             args=args,
             # TRL takes rows that already have `input_ids` as tokenised, and makes labels from `completion_mask`.
