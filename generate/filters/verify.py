@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from generate.curation import KEEP, FilterContext, refuse
 from synthloop.records import Candidate, Decision
 
-
 VERIFIES = True
+READS_VOTES = True
 
 
 class Config(BaseModel):
