@@ -42,7 +42,7 @@ SMALL = {
     "collapse.num_prompts": 4,
     "decide.max_p_value": 1,
     "decide.min_gain": -1,
-    "wandb.mode": "offline",
+    "tracking.wandb": "off",
 }
 
 
