@@ -1,0 +1,113 @@
+"""New problems whose answer is drafted, criticised and revised until the critic passes it.
+
+Self-Refine (Madaan et al., 2023, arXiv:2303.17651, algorithm 1): the teacher drafts an answer to a new problem, the
+`critic` gives feedback and a verdict, and the teacher writes the answer again with all earlier answers and feedback in
+view, at most `max_revisions` times. An answer that the critic passes is kept. `num_votes` solutions that have seen
+neither draft nor feedback vote on it, so that `verify` does not have to take the critic's word.
+
+    generate: {recipes: [{name: self_refine, critic: teacher, max_revisions: 3, num_votes: 3}]}
+
+A critic from another model is better than the teacher itself: set `critic` to a role of its own. Limits: models that
+can't solve a problem mostly can't find their errors in it either (Huang et al., 2023, arXiv:2310.01798), and may talk
+themselves out of a right answer; the votes are what shows it. Set `num_votes: 0` where answers are free text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from generate.context import Ask, Context, Conversation, Outcome, Reply
+from generate.proposing import new_problem, unusable
+from synthloop.plugins import RoleName
+from synthloop.records import Seed
+
+SEEDS = "any"
+
+TELLS = re.compile(
+    r"\b(critic|feedback|(my|the) (previous|earlier|first|revised) (answer|solution)|apologi[sz]e)", re.I
+)
+"""What shows that an answer speaks of its own revision (chosen, not measured)."""
+
+
+class Config(BaseModel):
+    """Who criticises, how often an answer is revised (4 in the paper, section 3) and how many votes check it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    critic: RoleName = "teacher"
+    max_revisions: int = Field(default=3, ge=0)
+    num_votes: int = Field(default=3, ge=0)
+    problem_sampling: dict[str, Any] = {}
+    solve_sampling: dict[str, Any] = {}
+    critic_sampling: dict[str, Any] = {"temperature": 0.0}
+
+
+class Critique(BaseModel):
+    """The critic's reply: reasons first."""
+
+    feedback: str = Field(max_length=1000)
+    verdict: Literal["pass", "revise"]
+
+
+def run(seed: Seed, ctx: Context) -> Conversation:
+    cfg: Config = ctx.config
+    problem = yield new_problem(seed, ctx, cfg.problem_sampling)
+    if reason := unusable(problem):
+        return ctx.reject(reason)
+    given: dict[str, Any] = {"problem": problem, "prompt": ctx.task.messages(problem)[-1]["content"]}
+    answer = yield ctx.ask("teacher", "solve.jinja", **given, sampling=cfg.solve_sampling)
+    history: list[tuple[str, str]] = []
+    while (critique := (yield from _criticise(given, answer, ctx))) is not None and critique.verdict == "revise":
+        if len(history) == cfg.max_revisions:
+            return ctx.reject(f"not passed: the critic still finds errors after {cfg.max_revisions} revisions")
+        history.append((answer, critique.feedback))
+        answer = yield ctx.ask(
+            "teacher", "self_refine_revise.jinja", **given, history=tuple(history), sampling=cfg.solve_sampling
+        )
+    if answer.truncated or not answer:
+        return ctx.reject("truncated: an answer hit max_tokens" if answer.truncated else "empty: an answer has no text")
+    if critique is None:
+        return ctx.reject("malformed: the critic's reply is no JSON verdict")
+    if history and (told := TELLS.search(answer)):
+        return ctx.reject(f"revision: the answer speaks of it, {told[0]!r}")
+    return (yield from _voted_on(given, answer, history, ctx))
+
+
+def _criticise(given: dict[str, Any], answer: Reply, ctx: Context) -> Generator[Ask, Reply, Critique | None]:
+    """What the critic says of `answer`; None where that is no JSON, or there is no whole answer to criticise."""
+    cfg: Config = ctx.config
+    if answer.truncated or not answer:
+        return None
+    reply = yield ctx.ask(
+        cfg.critic,
+        "self_refine_critique.jinja",
+        **given,
+        answer=answer,
+        schema=Critique,
+        sampling=cfg.critic_sampling,
+    )
+    return reply.read(Critique)
+
+
+def _voted_on(
+    given: dict[str, Any], answer: Reply, history: list[tuple[str, str]], ctx: Context
+) -> Generator[list[Ask], Any, Outcome]:
+    """The sample, with the votes of solutions written without sight of `answer`."""
+    cfg: Config = ctx.config
+    asks = [
+        ctx.ask("teacher", "solve.jinja", **given, sample=i + 1, sampling=cfg.solve_sampling)
+        for i in range(cfg.num_votes)
+    ]
+    solutions = (yield asks) if asks else []
+    votes = [None if one.truncated else ctx.parse(given["problem"], one) for one in solutions]
+    return ctx.candidate(
+        given["problem"],
+        answer,
+        votes=votes,
+        scores={"revisions": len(history)},
+        lineage={"drafts": [draft for draft, _ in history], "feedback": [text for _, text in history]},
+    )
