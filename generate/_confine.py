@@ -247,9 +247,9 @@ def build_root(python: str, scratch_mb: int) -> None:
     for directory in ("/dev", "/scratch", "/python/bin"):
         os.makedirs(f"/root{directory}")
     for path, source in sources.items():
-        bind(source, path, MS_NOSUID | MS_NODEV)
+        bind(source, path, MS_RDONLY | MS_NOSUID | MS_NODEV)
     for path in DEVICES:
-        bind(path, path, MS_NOSUID)
+        bind(path, path, MS_RDONLY | MS_NOSUID)
     for path, target in LINKS.items():
         os.symlink(target, f"/root/{path}")
     for path in glob.glob("/root/python/lib*/python3*/*-packages"):
@@ -264,23 +264,20 @@ def build_root(python: str, scratch_mb: int) -> None:
 
 
 def bind(source: str, path: str, flags: int) -> None:
-    """Show a file or folder of the machine inside, read-only."""
+    """Show a file or folder of the machine inside."""
     source, path = f"/outside{source}", f"/root{path}"
     if os.path.isdir(source):
         os.makedirs(path)
     else:
         write(path, "")
     call("mount", source.encode(), path.encode(), None, MS_BIND | MS_REC, None)
-    set_attributes(path, MS_RDONLY | flags, AT_RECURSIVE)
+    set_attributes(path, flags, AT_RECURSIVE)
 
 
 def set_attributes(path: str, flags: int, recursive: int) -> None:
-    """Add mount flags; the first three have the same value here as in `mount`."""
+    """Call mount_setattr(2), new in Linux 5.12, to add flags; the first three have the same value as for `mount`."""
     attributes = struct.pack("4Q", flags, 0, 0, 0)
-    try:
-        call("syscall", SYS_MOUNT_SETATTR, AT_FDCWD, path.encode(), recursive, attributes, len(attributes))
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, "mount_setattr") from None
+    call("syscall", SYS_MOUNT_SETATTR, AT_FDCWD, path.encode(), recursive, attributes, len(attributes))
 
 
 def drop_privileges() -> None:

@@ -1,7 +1,7 @@
 """The hostile program that `generate.sandbox.require` runs in the sandbox: prints every guarantee that does not hold.
 
-Reads a JSON object from stdin: `port` and `file` are a TCP server and a file of the machine outside, `variable` is in
-its environment, and the rest are the limits it should meet.
+Reads a JSON object from stdin: `port` and `file` are a TCP server and a file of the machine outside, the rest are the
+limits it should meet.
 """
 
 import ctypes
@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterator
 
 CLONE_NEWUSER, SYS_CLONE3, MNT_DETACH, AF_VSOCK = 0x10000000, 435, 2, 40
 
+KNOWN_VARIABLES = {"HOME", "TMPDIR", "PATH", "LD_LIBRARY_PATH", "PYTHONHASHSEED", "PYTHONUTF8", "LC_CTYPE"}
+
 
 def can(action: Callable[[], object]) -> bool:
     try:
@@ -26,7 +28,7 @@ def can(action: Callable[[], object]) -> bool:
     return True
 
 
-def write(path: str, size: int = 0) -> None:
+def write(path: str, size: int) -> None:
     with open(path, "wb") as file:
         file.write(bytes(size))
 
@@ -56,7 +58,7 @@ def enter_user_namespace() -> None:
         raise OSError("denied")
 
 
-def broken(job: dict[str, int], file: str, variable: str) -> Iterator[str]:
+def broken(job: dict[str, int], file: str) -> Iterator[str]:
     libc = ctypes.CDLL(None)
     if can(lambda: socket.create_connection(("127.0.0.1", job["port"]), timeout=1)):
         yield "the network of the machine can be reached"
@@ -64,11 +66,11 @@ def broken(job: dict[str, int], file: str, variable: str) -> Iterator[str]:
         yield "a channel to the host of this virtual machine can be opened"
     if os.path.exists(file) or os.path.exists("/proc/self") or os.listdir("/scratch") != ["main.py"]:
         yield "files of the machine can be seen"
-    if any(can(functools.partial(write, f"{path}/probe")) for path in ("", "/python/lib", "/usr/lib", "/dev")):
+    if any(not os.statvfs(path).f_flag & os.ST_RDONLY for path in ("/", "/dev/null", "/python/lib", "/usr/lib")):
         yield "files can be written outside of the scratch folder"
-    if can(lambda: write("/scratch/large", (job["scratch_mb"] + 1) * 2**20)):
+    if all(can(functools.partial(write, f"/scratch/{i}", job["scratch_mb"] * 2**19)) for i in range(3)):
         yield "the size of the scratch folder is not limited"
-    if variable in os.environ:
+    if set(os.environ) - KNOWN_VARIABLES:
         yield "the environment can be read"
     if os.getppid() != 1 or os.getsid(0) != os.getpid():
         yield "processes of the machine can be signalled"
@@ -84,4 +86,4 @@ def broken(job: dict[str, int], file: str, variable: str) -> Iterator[str]:
 
 if __name__ == "__main__":
     settings = json.load(sys.stdin)
-    print(*broken(settings, settings.pop("file"), settings.pop("variable")), sep="; ")
+    print(*broken(settings, settings.pop("file")), sep="; ")

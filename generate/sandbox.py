@@ -38,7 +38,8 @@ from synthloop.errors import UserError
 
 CONFINE = Path(__file__).with_name("_confine.py")
 PROBE = Path(__file__).with_name("_probe.py")
-_NAME = re.compile(r"[\w.-]{1,100}(/[\w.-]{1,100}){0,9}", re.ASCII)
+_NAME = re.compile(r"((?!\.+(/|$))[\w.-]{1,100}(/(?!$)|$)){1,10}", re.ASCII)
+"""A plain relative path: no part of dots only, no empty part."""
 GRACE_S = 10.0
 """Given on top of the wall limit to set up and to kill, before the warden itself is killed (chosen, not measured)."""
 
@@ -89,7 +90,7 @@ def run_python(
     """
     files = files or {}
     for name in files:
-        if not _NAME.fullmatch(name) or ".." in name.split("/") or os.path.normpath(name) == "main.py":
+        if not _NAME.fullmatch(name) or name == "main.py":
             raise ValueError(f"{name!r} is no name for a file beside main.py.")
     num_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in (code, stdin, *files.values()))
     if num_bytes > limits.scratch_mb * 2**20:
@@ -122,8 +123,8 @@ def _probe() -> str:
         return f"it runs {sys.platform}"
     limits = Limits(wall_s=10, cpu_s=5, memory_mb=96, num_processes=4, scratch_mb=2)
     with socket.create_server(("127.0.0.1", 0)) as server, tempfile.NamedTemporaryFile() as file:
-        job = {"port": server.getsockname()[1], "file": file.name, "variable": next(iter(os.environ), "")}
-        result = _run(PROBE.read_text(encoding="utf-8"), json.dumps({**job, **limits.model_dump()}), {}, limits)
+        job = {"port": server.getsockname()[1], "file": file.name, **limits.model_dump()}
+        result = _run(PROBE.read_text(encoding="utf-8"), json.dumps(job), {}, limits)
     if not result.ok:
         return f"the probe ended with {result.exit_code} {result.reason} {result.stderr[-1000:]}"
     if result.stdout.strip():
@@ -141,7 +142,7 @@ for _ in range(3):
     if os.fork() == 0:
         break
 hoard = b"x" * (60 * 2**20)
-time.sleep(5)
+time.sleep(2)
 """
 """Four processes of 60 MB each."""
 
@@ -176,10 +177,10 @@ def _run(code: str, stdin: str, files: Mapping[str, str], limits: Limits) -> Res
             assert process.stderr is not None
             with contextlib.suppress(BrokenPipeError), process.stdin as pipe:
                 pipe.write(json.dumps(job).encode())
-            texts = _collect(process, (process.stdout, process.stderr, report_file), limits)
+            stdout, stderr, lines = _collect(process, (process.stdout, process.stderr, report_file), limits)
         finally:
             process.kill()
-    return _result(*texts, limits)
+    return _result(stdout, stderr, lines, limits)
 
 
 def _collect(process: subprocess.Popen[bytes], streams: Sequence[IO[bytes]], limits: Limits) -> list[bytes]:
@@ -212,13 +213,14 @@ def _result(stdout: bytes, stderr: bytes, report: bytes, limits: Limits) -> Resu
     """Read the report's lines (`generate/_confine.py`). Raises `OSError` where setting up failed."""
     lines = {name: rest for name, _, rest in (line.partition(" ") for line in report.decode().splitlines())}
     if "error" in lines or not ("limit" in lines or "exit" in lines):
-        raise OSError(lines.get("error") or stderr[-1000:].decode() or "the process that sets it up was killed")
+        raise OSError(lines.get("error") or stderr[-1000:].decode() or "the process that sets it up died")
     most = limits.output_kb * 1024
     exit_code, cpu_s = lines.get("exit", "0 0").split()
+    signalled = int(exit_code) == -signal.SIGXCPU  # or killed a second later, where it ignored that
     limit = lines.get("limit")
     if max(len(stdout), len(stderr)) > most:  # also where the program ended before it was killed: else a race decides
         limit = "output"
-    elif not limit and int(exit_code) in (-signal.SIGXCPU, -signal.SIGKILL) and float(cpu_s) >= limits.cpu_s:
+    elif not limit and (signalled or (int(exit_code) == -signal.SIGKILL and float(cpu_s) >= limits.cpu_s)):
         limit = "CPU"
     amounts = {
         "wall": f"{limits.wall_s:g} s",
