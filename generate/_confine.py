@@ -98,10 +98,8 @@ DENIED = {
 }
 """The number of each system call on each of `MACHINES`."""
 SOCKET = (41, 198)
-AUDIT_ARCH = (0xC000003E, 0xC00000B7)
-"""From <linux/audit.h>."""
-X32 = 0x40000000
-"""The bit that marks the second numbering of system calls on x86_64."""
+AUDIT_ARCH = (0xC000003E, 0xC00000B7)  # of <linux/audit.h>
+X32 = 0x40000000  # marks the second numbering of system calls on x86_64
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -182,17 +180,17 @@ def watch(init: int, wall_s: float, memory_mb: int) -> str:
         caught = signal.sigtimedwait({signal.SIGCHLD, signal.SIGTERM}, min(POLL_S, left))
         if os.waitpid(init, os.WNOHANG)[0]:
             return ""
-        limit = ""
         if caught is not None and caught.si_signo == signal.SIGTERM:
             limit = "output"
         elif time.monotonic() >= deadline:
             limit = "wall"
         elif resident_kb(init) > memory_mb * 1024:
             limit = "memory"
-        if limit:
-            os.kill(init, signal.SIGKILL)
-            os.waitpid(init, 0)
-            return limit
+        else:
+            continue
+        os.kill(init, signal.SIGKILL)
+        os.waitpid(init, 0)
+        return limit
 
 
 def resident_kb(pid: int) -> int:

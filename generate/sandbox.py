@@ -212,10 +212,10 @@ def _collect(process: subprocess.Popen[bytes], streams: Sequence[IO[bytes]], lim
 def _result(stdout: bytes, stderr: bytes, report: bytes, limits: Limits) -> Result:
     """Read the report's lines (`generate/_confine.py`). Raises `OSError` where setting up failed."""
     lines = {name: rest for name, _, rest in (line.partition(" ") for line in report.decode().splitlines())}
-    if "error" in lines or not ("limit" in lines or "exit" in lines):
+    if "error" in lines or "ready" not in lines:
         raise OSError(lines.get("error") or stderr[-1000:].decode() or "the process that sets it up died")
     most = limits.output_kb * 1024
-    exit_code, cpu_s = lines.get("exit", "0 0").split()
+    exit_code, cpu_s = lines.get("exit", f"{-signal.SIGKILL} 0").split()  # a program can have its own init killed
     signalled = int(exit_code) == -signal.SIGXCPU  # or killed a second later, where it ignored that
     limit = lines.get("limit")
     if max(len(stdout), len(stderr)) > most:  # also where the program ended before it was killed: else a race decides
