@@ -2,8 +2,8 @@
 
 LAB (Sudalairaj et al., 2024, arXiv:2403.01081; InstructLab): people grow a tree and give each leaf a few examples. A
 sample draws a leaf, writes a question like its examples (about a passage, where it is knowledge; with a text to work
-on, where it is a grounded skill), and answers it. A critic gates the question, then the answer's faithfulness to the text
-(its correctness, where there is none) and its relevance.
+on, where it is a grounded skill), and answers it. A critic gates the question, then the answer's faithfulness to the
+text (its correctness, where there is none) and its relevance.
 
     generate: {recipes: [{name: taxonomy, taxonomy: configs/taxonomy, branches: [knowledge, compositional_skills]}]}
 
@@ -67,8 +67,10 @@ def run(seed: Seed, ctx: Context) -> Conversation:
     ).read(schema)
     if draft is None or not draft.question.strip():
         return ctx.reject(malformed("question"))
-    context = draft.context if leaf.is_grounded else passage.text if passage else None
-    material: dict[str, Any] = {"leaf": leaf, "question": draft.question, "context": context}
+    if leaf.is_grounded and not draft.context.strip():
+        return ctx.reject("malformed: the text to work on is empty")
+    context = draft.context.strip() if leaf.is_grounded else passage.text if passage else None
+    material: dict[str, Any] = {"leaf": leaf, "question": draft.question.strip(), "context": context}
 
     asked = yield ask_rating(ctx, "taxonomy_question_gate.jinja", **material)
     question = rating(asked, "question", cfg.min_rating)
@@ -80,7 +82,7 @@ def run(seed: Seed, ctx: Context) -> Conversation:
 
     relevant, true = yield [
         ask_rating(ctx, "taxonomy_relevance_gate.jinja", answer=answer, **material),
-        ask_adherence(ctx, draft.question, context, answer)
+        ask_adherence(ctx, draft.question.strip(), context, answer)
         if context
         else ask_rating(ctx, "taxonomy_correctness_gate.jinja", answer=answer, **material),
     ]
@@ -89,7 +91,7 @@ def run(seed: Seed, ctx: Context) -> Conversation:
     if refusal := truth.refusal or relevance.refusal:
         return ctx.reject(refusal)
     return ctx.candidate(
-        f"{draft.context.strip()}\n\n{draft.question.strip()}" if leaf.is_grounded else draft.question.strip(),
+        f"{context}\n\n{draft.question.strip()}" if leaf.is_grounded else draft.question.strip(),
         answer,
         scores={
             "question": question.score,
