@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-Kind = Literal["sft_config", "lora_config", "engine_args", "sampling_params", "bitsandbytes_config"]
+Kind = Literal["sft_config", "dpo_config", "lora_config", "engine_args", "sampling_params", "bitsandbytes_config"]
 
 
 class _Class(NamedTuple):
@@ -28,6 +28,11 @@ class _Class(NamedTuple):
 _CLASSES: dict[Kind, tuple[_Class, ...]] = {
     "sft_config": (
         _Class("trl", "trainer/sft_config.py", "SFTConfig"),
+        _Class("trl", "trainer/base_config.py", "_BaseConfig"),
+        _Class("transformers", "training_args.py", "TrainingArguments"),
+    ),
+    "dpo_config": (
+        _Class("trl", "trainer/dpo_config.py", "DPOConfig"),
         _Class("trl", "trainer/base_config.py", "_BaseConfig"),
         _Class("transformers", "training_args.py", "TrainingArguments"),
     ),

@@ -24,6 +24,12 @@ def test_sft_config() -> None:
     assert upstream.accepted("sft_config") == init_fields(SFTConfig)
 
 
+def test_dpo_config() -> None:
+    from trl import DPOConfig
+
+    assert upstream.accepted("dpo_config") == init_fields(DPOConfig)
+
+
 def test_lora_config() -> None:
     from peft import LoraConfig
 
