@@ -36,7 +36,7 @@ class Config(DocumentsConfig, CriticConfig):
         min_overlap: word F1 from which two answers are the same.
     """
 
-    num_evidence: int = Field(default=2, ge=2)
+    num_evidence: int = Field(default=2, ge=2, le=6)
     num_distractors: int = Field(default=16, ge=1)
     pool: int = Field(default=200, ge=3)
     min_overlap: float = Field(default=0.6, gt=0, le=1)
