@@ -100,18 +100,25 @@ def _student_config(config: Config, role: RoleConfig) -> EngineConfig:
     return engine_config
 
 
+def asked(config: Config) -> set[str]:
+    """The roles that the config's recipes ask: `teacher`, and those their settings name."""
+    settings = [plugins.configure("recipe", one.name, one.settings) for one in config.generate.recipes]
+    return {"teacher", *(role for one in settings for role in plugins.roles_of(one).values())}
+
+
 def student_plays(config: Config) -> bool:
-    """Whether a role of the config is played by the student, so that the accepted adapter is an input of the stage."""
-    return any(member.is_student for members in config.roles.values() for member in members)
+    """Whether a role of the recipes is played by the student, so that the accepted adapter is an input of the stage."""
+    return any(role == "student" or any(one.is_student for one in config.roles.get(role, ())) for role in asked(config))
 
 
 def refuse_depth(roles: Roles, config: Config, round: int) -> None:
-    """Raises `UserError` where what the teacher writes would be deeper than `generate.max_depth`."""
-    depth = 1 + max((member.depth for member in roles.members("teacher")), default=0)
+    """Raises `UserError` where what a recipe's role writes would be deeper than `generate.max_depth`."""
+    writing = asked(config) - JUDGING
+    depth = 1 + max((member.depth for role in writing for member in roles.members(role)), default=0)
     if depth > config.generate.max_depth:
         raise UserError(
-            f"Round {round}: the teacher is the student, itself trained on synthetic data of depth {depth - 1}, so its "
-            f"samples would have depth {depth}, above generate.max_depth={config.generate.max_depth}. Training on "
+            f"Round {round}: the student writes for itself, and was trained on synthetic data of depth {depth - 1}, so "
+            f"its samples would have depth {depth}, above generate.max_depth={config.generate.max_depth}. Training on "
             f"one's own samples again and again is how models collapse; to opt in, set generate.max_depth={depth}."
         )
 

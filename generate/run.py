@@ -11,15 +11,15 @@ Both are in the order of the seeds. Stopped and run again, the journal answers w
 from __future__ import annotations
 
 import argparse
-import contextlib
 import logging
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from generate.context import Ask, Context, Conversation, Desk, Outcome, Reject, Reply
+from generate.context import Context, Conversation, Desk, Outcome, Reject
 from generate.driver import drive
 from generate.prompts import Prompts
+from generate.rehearsal import rehearse
 from generate.roles import Engines, Roles, refuse_depth, student_plays
 from generate.seeds import make_seeds, named_recipes
 from synthloop import plugins, progress
@@ -27,14 +27,11 @@ from synthloop.child import open_run, run_child, stage_parser
 from synthloop.config import Config
 from synthloop.errors import UserError
 from synthloop.journal import Journal
-from synthloop.records import Candidate, Completion, Example, Failure, Rejection, Seed
+from synthloop.records import Candidate, Example, Failure, Rejection, Seed
 from synthloop.store import Run, read_rows, write_rows
 from synthloop.task import open_task
 
 log = logging.getLogger("synthloop.generate")
-
-MAX_REHEARSED_TURNS = 20
-"""Longer than any recipe's way to its last prompt; chosen, not measured."""
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -76,7 +73,7 @@ def generate_stage(run: Run, round: int) -> None:
         seeds = read_rows(run.round_dir(round) / "seeds.jsonl", Seed)
         if seeds:
             refuse_depth(roles, run.config, round)
-            rehearse(run.config, roles, seeds, round)
+            rehearse(seeds, lambda chosen: converse(run.config, roles, chosen, round))
         started = time.monotonic()
         update = progress.updates(len(seeds), "generate")
         with Journal(run.journal_path, f"{round}/generate") as journal, Engines(roles.all_members()) as engines:
@@ -114,29 +111,6 @@ def converse(config: Config, roles: Roles, seeds: Sequence[Seed], round: int) ->
     )
     for seed in seeds:
         yield modules[seed.recipe].run(seed, Context(desk, seed, settings[seed.recipe]))
-
-
-def rehearse(config: Config, roles: Roles, seeds: Sequence[Seed], round: int) -> None:
-    """Play the first and the last conversation of each recipe with made-up replies.
-
-    A missing prompt file or variable, a role that is not in the config and votes of a greedy role are found before a
-    model is loaded. Raises `UserError`.
-    """
-    ends = {seed.recipe: seed for seed in reversed(seeds)} | {f"{seed.recipe}, last": seed for seed in seeds}
-    chosen = list(ends.values())
-    for seed, conversation in zip(chosen, converse(config, roles, chosen, round), strict=True):
-        completion = Completion(
-            request_id="rehearsal",
-            text=seed.example.completion,
-            finish_reason="stop",
-            prompt_tokens=0,
-            completion_tokens=0,
-        )
-        with contextlib.suppress(StopIteration), contextlib.closing(conversation):
-            asked = next(conversation)
-            for _ in range(MAX_REHEARSED_TURNS):
-                replies = [Reply(completion)] * (1 if isinstance(asked, Ask) else len(asked))
-                asked = conversation.send(replies[0] if isinstance(asked, Ask) else replies)
 
 
 def sort_outcomes(seeds: Sequence[Seed], outcomes: Sequence[Outcome]) -> tuple[list[Candidate], list[Rejection]]:

@@ -6,6 +6,7 @@ it starts from:
     'failures'       examples the student got wrong (repair)
     'non_failures'   real train examples (explore)
     'any'            both: `non_failure_share` of its seeds are non-failures (variation; the default)
+    'train'          real train examples, failed or not: all that may be trained on as they are (rejection, star)
 
 Failures come from `failures.jsonl` of the accepted round, all of split `failures_from`; anything else is refused, as
 nothing may be chosen by gate or test. They are dealt in turn, slices interleaved in proportion to their failures, none
@@ -84,15 +85,15 @@ def make_seeds(
     solved = [Source(one) for one in train if one.id not in failed] or [Source(one) for one in train]
     wrong = [Source(failure.example, failure.response) for failure in failures]
     from_failures = _deal(wrong, sum(given), run_seed, round, "failures")
-    from_train = _deal(solved, sum(numbers) - sum(given), run_seed, round, "train")
+    from_solved = _deal(solved, sum(numbers) - sum(given), run_seed, round, "train")
+    from_train = _deal([Source(one) for one in train], sum(numbers), run_seed, round, "all of train")
 
     demonstrations = _Demonstrations(train, cfg.num_demonstrations, run_seed, round)
     seeds = [
         _seed(f"{name}-{index:05d}", name, source, demonstrations)
         for name, number, num_failures in zip(named, numbers, given, strict=True)
-        for index, source in enumerate(
-            chain(islice(from_failures, num_failures), islice(from_train, number - num_failures))
-        )
+        for rest in [from_train if wants(named[name]) == "train" else from_solved]
+        for index, source in enumerate(chain(islice(from_failures, num_failures), islice(rest, number - num_failures)))
     ]
     missing = sum(asked) - sum(given) if cfg.seeds == "failures" else 0
     if missing:
@@ -132,9 +133,13 @@ def limit(asked: Sequence[int], available: int) -> list[int]:
 
 def number_of_failures(cfg: Generate, recipe: RecipeRef, number: int) -> int:
     """How many of a recipe's `number` seeds are to be failures."""
-    wants = getattr(plugins.load("recipe", recipe.name), "SEEDS", "any")
-    share = {"failures": 0.0, "any": cfg.non_failure_share, "non_failures": 1.0}[wants]
+    share = {"failures": 0.0, "any": cfg.non_failure_share}.get(wants(recipe), 1.0)
     return number - round(share * number)
+
+
+def wants(recipe: RecipeRef) -> str:
+    """What the recipe's module starts from: its `SEEDS`."""
+    return str(getattr(plugins.load("recipe", recipe.name), "SEEDS", "any"))
 
 
 def spread(rows: Sequence[R], slices: Sequence[str | None], *parts: int | str) -> list[R]:

@@ -86,9 +86,13 @@ def _usage(config: Config) -> Iterator[str]:
     if config.generate.recipes and "teacher" not in config.roles:
         yield "'roles.teacher' is missing: the recipes need one. For self-improvement set roles.teacher.model=student."
     yield from _roles(config)
+    recipes = [one for _, kind, one in _asking(config) if kind == "recipe"]
+    by_itself = any("student" in _asked(one, "recipe").values() for one in recipes)
     if config.roles and not config.generate.recipes:
         yield "'roles' are read by nothing, as generate.recipes is empty. Remove them, or add a recipe."
-    if any(role.is_student for _, role in _engines(config)) and config.generate.max_depth < config.rounds:
+    if (
+        by_itself or any(role.is_student for _, role in _engines(config))
+    ) and config.generate.max_depth < config.rounds:
         yield (
             f"'generate.max_depth' is {config.generate.max_depth}, but a student that teaches itself reaches depth "
             f"{config.rounds} in {config.rounds} rounds. Set generate.max_depth={config.rounds} to opt in."
@@ -99,17 +103,23 @@ def _roles(config: Config) -> Iterator[str]:
     """Roles that a plugin asks and the config does not have; roles of the config that nothing asks."""
     asked = {"teacher"} if config.generate.recipes else set()
     for path, kind, one in _asking(config):
-        with contextlib.suppress(UserError, ValidationError):  # reported by `_plugins`
-            for field, role in plugins.roles_of(plugins.configure(kind, one.name, one.settings)).items():
-                asked.add(role)
-                if role not in config.roles and role != "student":
-                    yield (
-                        f"'{path}' ({one.name}) asks the role '{role}', and 'roles.{role}' is missing. Add it, or set "
-                        f"`{field}` to one of {', '.join([*config.roles, 'student'])}."
-                    )
+        for field, role in _asked(one, kind).items():
+            asked.add(role)
+            if role not in config.roles and role != "student":
+                yield (
+                    f"'{path}' ({one.name}) asks the role '{role}', and 'roles.{role}' is missing. Add it, or set "
+                    f"`{field}` to one of {', '.join([*config.roles, 'student'])}."
+                )
     for role in config.roles:
         if role not in asked and config.generate.recipes:
             yield f"'roles.{role}' is read by nothing. {did_you_mean(role, asked)}"
+
+
+def _asked(one: PluginRef, kind: plugins.Kind) -> dict[str, str]:
+    """Field -> role that the plugin asks; none where its settings are wrong, which `_plugins` reports."""
+    with contextlib.suppress(UserError, ValidationError):
+        return plugins.roles_of(plugins.configure(kind, one.name, one.settings))
+    return {}
 
 
 def _asking(config: Config) -> Iterator[tuple[str, plugins.Kind, PluginRef]]:

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from synthloop import plugins
 from synthloop.config import Config, dump, load_config, parse, read_yaml
 from synthloop.errors import UserError
 
@@ -71,12 +72,19 @@ def test_broken_files_are_one_clear_message(tmp_path: Path) -> None:
             read_yaml(broken)
 
 
-SHIPPED = sorted(Path(__file__).parents[1].glob("configs/*.yaml"))
+ROOT = Path(__file__).parents[1]
+SHIPPED = sorted([*ROOT.glob("configs/*.yaml"), *ROOT.glob("configs/recipes/*.yaml")])
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.name)
 def test_every_shipped_config_loads_and_opens_with_its_command(path: Path) -> None:
     load_config(path)
     head = list(itertools.takewhile(lambda line: line.startswith("#"), path.read_text().splitlines()))
-    assert any(f"synthloop run configs/{path.name}" in line for line in head)
+    assert any(f"synthloop run {path.relative_to(ROOT)}" in line for line in head)
     assert any("hardware" in line.lower() for line in head)
+
+
+def test_every_recipe_ships_a_config_that_runs_it_alone() -> None:
+    shipped = {path.stem: load_config(path) for path in SHIPPED if path.parent.name == "recipes"}
+    assert sorted(shipped) == plugins.names("recipe")
+    assert all([one.name for one in config.generate.recipes] == [name] for name, config in shipped.items())

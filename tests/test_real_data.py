@@ -7,7 +7,6 @@ decoding lets the toy teacher write replies that parse, so that samples are kept
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,11 +15,10 @@ from typing import Any
 import pytest
 
 from tests.real_data import real_data
+from tests.stand_ins import CONTEXT, ROOT, long_context_copies
 
 pytestmark = pytest.mark.real_data
 
-ROOT = Path(__file__).parents[1]
-CONTEXT = 4096
 QUESTION = "[A-Z][a-z]{2,7} has [1-9][0-9] [a-z]{3,7} and buys [1-9][0-9] more\\. How many [a-z]{3,7} are there\\?"
 LABELS = ["ABBR", "DESC", "ENTY", "HUM", "LOC", "NUM"]
 
@@ -48,13 +46,8 @@ SMALL = {
 
 @pytest.fixture(scope="module")
 def stand_ins(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Copies of the quickstart models that take prompts of these lengths; nothing in a Llama depends on the limit."""
-    folder = tmp_path_factory.mktemp("stand-ins")
-    for name in ("teacher", "student"):
-        copy = shutil.copytree(ROOT / "quickstart" / name, folder / name)
-        config = json.loads((copy / "config.json").read_text())
-        (copy / "config.json").write_text(json.dumps({**config, "max_position_embeddings": CONTEXT}))
-    return {"student.model": str(folder / "student"), "roles.teacher.model": str(folder / "teacher")}
+    student, teacher = long_context_copies(tmp_path_factory.mktemp("stand-ins"))
+    return {"student.model": str(student), "roles.teacher.model": str(teacher)}
 
 
 def recipes(*names: str, guide: dict[str, Any]) -> list[dict[str, Any]]:

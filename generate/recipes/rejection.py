@@ -27,7 +27,7 @@ from synthloop.plugins import RoleName
 from synthloop.records import Seed
 from synthloop.similarity import words
 
-SEEDS = "non_failures"
+SEEDS = "train"
 
 
 class Config(BaseModel):

@@ -10,8 +10,7 @@ That is the student alone, as its own teacher (`roles: {teacher: {model: student
 another model leave `student` out. Each accepted round trains the student on its own words, so what it writes then is
 one generation deeper: set `generate.max_depth` to the number of rounds, or it is refused. Curate with format, verify
 and decontaminate; `novelty` would refuse all of it, see `generate/real_problems.py`. Limits: a task whose answers show
-no reasoning has no rationales to learn; a rationalisation may argue backwards, and only its answer is checked; under
-`failures_from: train` the problems that the student failed at the last evaluation are no seeds.
+no reasoning has no rationales to learn; a rationalisation may argue backwards, and only its answer is checked.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ from synthloop.plugins import RoleName
 from synthloop.records import Seed
 from synthloop.similarity import words
 
-SEEDS = "non_failures"
+SEEDS = "train"
 
 TELLS = re.compile(r"\bhint(s|ed)?\b|\b(given|provided|known|stated) (the )?(right |correct |final )?answer\b", re.I)
 """What shows that a rationale was written from the hint (chosen, not measured)."""

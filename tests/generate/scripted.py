@@ -13,6 +13,7 @@ import random
 from pathlib import Path
 from typing import Any, ClassVar
 
+from generate.rehearsal import instance
 from synthloop.engines import EngineConfig
 from synthloop.records import Completion, Request
 
@@ -88,27 +89,6 @@ class Scripted:
 
     def close(self) -> None:
         Log.events.append(f"close {self._cfg.model}")
-
-
-def instance(schema: dict[str, Any], value: int, whole: dict[str, Any] | None = None) -> Any:
-    """A value that `schema` (JSON schema as pydantic writes it) allows, chosen by `value`."""
-    whole = whole or schema
-    if "$ref" in schema:
-        return instance(whole["$defs"][schema["$ref"].rpartition("/")[2]], value, whole)
-    if "anyOf" in schema:
-        return instance(schema["anyOf"][value % len(schema["anyOf"])], value, whole)
-    if "enum" in schema or "const" in schema:
-        options = schema.get("enum", [schema.get("const")])
-        return options[value % len(options)]
-    if schema.get("type") == "object":
-        return {name: instance(one, value + n, whole) for n, (name, one) in enumerate(schema["properties"].items())}
-    if schema.get("type") == "array":
-        count = schema.get("minItems", 1 if schema.get("maxItems", 1) else 0)
-        return [instance(schema["items"], value + n, whole) for n in range(count)]
-    if schema.get("type") in ("integer", "number"):
-        low, high = schema.get("minimum", 0), schema.get("maximum", 10)
-        return low + value % (high - low + 1)
-    return {"boolean": value % 2 == 0, "null": None, "string": f"text {value}"}[schema["type"]]
 
 
 ROLE: dict[str, Any] = {"engine": "tests.generate.scripted", "model": "quickstart/student"}

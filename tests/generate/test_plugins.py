@@ -42,7 +42,7 @@ def test_recipe(name: str, tmp_path: Path) -> None:
     assert issubclass(module.Config, BaseModel)
     assert module.Config.model_config["extra"] == "forbid"
     assert list(inspect.signature(module.run).parameters) == ["seed", "ctx"]
-    assert getattr(module, "SEEDS", "any") in ("failures", "non_failures", "any")
+    assert getattr(module, "SEEDS", "any") in ("failures", "non_failures", "any", "train")
 
     # With and without a wrong answer to start from, it ends in candidates or refusals that say why.
     settings = example("recipe", name)

@@ -1,0 +1,100 @@
+"""Every recipe and every filter that asks models, through real vLLM on CPU, as its own docstring configures it.
+
+The quickstart models cannot follow these prompts. Guided decoding makes their replies well formed: JSON where a
+recipe asks for a schema, a sentence that ends in an answer elsewhere. What it then keeps or refuses is its own doing.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import defaultdict
+from typing import Any
+
+import pytest
+
+from generate.curation import FilterContext
+from synthloop import plugins
+from synthloop.config import RecipeRef
+from synthloop.records import Candidate, Rejection, Seed
+from synthloop.store import Run, read_rows
+from tests.generate.runs import build_run
+from tests.generate.test_plugins import example
+from tests.stand_ins import CONTEXT, ROOT, long_context_copies
+
+SENTENCE = "[A-Z][a-z]{2,7} has [1-9] [a-z]{3,7} and [1-9] [a-z]{3,7}\\. #### [1-3]"
+RECIPES = plugins.names("recipe")
+NUM_SEEDS = 3
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run whose stage `generate` played all recipes."""
+    root = tmp_path_factory.mktemp("run")
+    student, teacher = long_context_copies(root / "models")
+    args = {"dtype": "float32", "max_model_len": CONTEXT}
+    sampling = {"temperature": 0.7, "max_tokens": 2000, "structured_outputs": {"regex": SENTENCE}}
+    role = {"engine": "vllm_offline", "model": str(teacher), "args": args, "sampling": sampling}
+    settings = [{**example("recipe", name), "share": 1} for name in RECIPES]
+    run = build_run(
+        root / "run",
+        student={"model": str(student), "args": args, "sampling": sampling},
+        roles={name: role for name in ("teacher", *asked(settings)) if name != "student"},
+        generate={"recipes": settings, "num_seeds": NUM_SEEDS * len(RECIPES), "max_depth": 2},
+    )
+    command = [sys.executable, "-m", "generate.run", "--run", str(run.root), "--round", "1"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return run
+
+
+def asked(settings: list[dict[str, Any]]) -> set[str]:
+    """The roles that recipes ask for by name."""
+    refs = [RecipeRef(**one) for one in settings]
+    return {
+        role for ref in refs for role in plugins.roles_of(plugins.configure("recipe", ref.name, ref.settings)).values()
+    }
+
+
+def by_recipe(run: Run) -> dict[str, tuple[list[Candidate], list[Rejection]]]:
+    found: dict[str, tuple[list[Candidate], list[Rejection]]] = defaultdict(lambda: ([], []))
+    for one in read_rows(run.round_dir(1) / "candidates.jsonl", Candidate):
+        found[one.recipe][0].append(one)
+    for refused in read_rows(run.round_dir(1) / "recipe_rejected.jsonl", Rejection):
+        found[refused.recipe][1].append(refused)
+    return found
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe(run: Run, name: str) -> None:
+    seeds = [one for one in read_rows(run.round_dir(1) / "seeds.jsonl", Seed) if one.recipe == name]
+    assert len(seeds) == NUM_SEEDS
+    candidates, rejections = by_recipe(run)[name]
+    told = [one.reason for one in rejections]
+    assert {one.seed_id for one in [*candidates, *rejections]} == {one.id for one in seeds}
+    assert not [reason for reason in told if reason.startswith(("engine error", "malformed"))], told
+    assert all(one.lineage["requests"] and one.completion for one in candidates)
+
+
+@pytest.fixture(scope="module")
+def batch(run: Run) -> list[Candidate]:
+    """One candidate of each recipe that made one."""
+    return [candidates[0] for candidates, _ in by_recipe(run).values() if candidates]
+
+
+@pytest.fixture(scope="module")
+def filters(run: Run) -> Any:
+    with FilterContext(run, 1) as ctx:
+        yield ctx
+
+
+@pytest.mark.parametrize(
+    "name", [one for one in plugins.names("filter") if "RoleName" in (ROOT / f"generate/filters/{one}.py").read_text()]
+)
+def test_filter(filters: FilterContext, batch: list[Candidate], name: str) -> None:
+    settings = {key: value for key, value in example("filter", name).items() if key != "name"}
+    module = plugins.load("filter", name)
+    decisions = module.check(module.Config(**settings | {"role": "teacher"}), batch, filters)
+    assert len(decisions) == len(batch) > 5
+    told = [one.reason or "" for one in decisions]
+    assert not [reason for reason in told if reason.startswith(("engine error", "malformed"))], told
