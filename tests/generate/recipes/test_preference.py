@@ -86,6 +86,7 @@ def test_turns_before_the_problem_are_put_to_the_writers() -> None:
 
 
 JUDGED = ["New?", "#### 5", "#### 6"]
+FULL = grades(5, 5, 5, 5)
 
 
 @pytest.mark.parametrize(
@@ -97,9 +98,9 @@ JUDGED = ["New?", "#### 5", "#### 6"]
         (TRAIN, ["#### 7", "is 7"], "no margin: the best scores 1.00, the worst 1.00"),
         (rows.seed(), ["New…"], "truncated: the new problem hit max_tokens"),
         (rows.seed(), [""], "empty: the new problem has no text"),
-        (rows.seed(), [*JUDGED, "no JSON", grades(5, 5, 5, 5)], "malformed: a verdict is not the JSON asked for"),
-        (rows.seed(), [*JUDGED, grades(0, 5, 5, 5), grades(5, 5, 5, 5)], "malformed: a verdict is not the JSON asked for"),
-        (rows.seed(), [*JUDGED, grades(5, 5, 5, 5), grades(5, 5, 5, 4)], "no margin: the best scores 1.00, the worst 0.94"),
+        (rows.seed(), [*JUDGED, "no JSON", FULL], "malformed: a verdict is not the JSON asked for"),
+        (rows.seed(), [*JUDGED, grades(0, 5, 5, 5), FULL], "malformed: a verdict is not the JSON asked for"),
+        (rows.seed(), [*JUDGED, FULL, grades(5, 5, 5, 4)], "no margin: the best scores 1.00, the worst 0.94"),
     ],
 )  # fmt: skip
 def test_refusals(seed: Any, replies: list[str], reason: str) -> None:
