@@ -4,8 +4,8 @@ low: 1
 high: 5
 instructions: Use the whole scale.
 criteria:
-  correctness: {question: Is the answer right?, weight: 3, min: 4}
-  form: {question: Is it in good order?}
+  correctness: {question: 'Is the answer right?', weight: 3, min: 4}
+  form: {question: 'Is it in good order?'}
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ unanswerable question is checked and not waved through.
     curate: {filters: [{name: adherence, role: judge, min_supported: 0.9}]}
 
 The context is what stands in the candidate's `input`: all of it, or, with `context`, the first group of that pattern
-('(?s)<context>(.*?)</context>'). A candidate in which the pattern finds nothing has no context to adhere to and is kept
-unjudged, so that the filter can stand behind several recipes; how many were is logged.
+('(?s)^(Passage 1.*)Question: ' for the recipe `rag`). A candidate in which the pattern finds nothing has no context to
+adhere to and is kept unjudged, so that the filter can stand behind several recipes; how many were is logged.
 
 Limits: claims and verdicts are a model's. True claims from outside the context count as unsupported, a faithful answer
 to another question as supported. With the whole input as context, what the question claims counts as support.
