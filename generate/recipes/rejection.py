@@ -11,7 +11,7 @@ the role is a committee its members take turns (iTeC of Apple's models, Gunter e
 
 Curate with format, verify and decontaminate; `novelty` would refuse all of it, see `generate/real_problems.py`. Limits:
 a wrong way to the right number passes (`holds` reads plain arithmetic only); nothing is learned about problems that
-no solver solves, and under `failures_from: train` those that the student failed are no seeds.
+no solver solves.
 """
 
 from __future__ import annotations
