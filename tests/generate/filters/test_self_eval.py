@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from generate.filters import self_eval
+from synthloop.chat import load_tokenizer
 from tests.generate import rows
 from tests.generate.filters import ruled
 
@@ -20,7 +21,7 @@ def stating(probabilities: dict[str, float]) -> Any:
     def logprob(text: str) -> float:
         reply = text.rpartition("<|assistant|>")[2].removesuffix("<|end|>")
         p = next(value for part, value in probabilities.items() if part in text)
-        tokenizer = ruled.load_tokenizer("quickstart/student")
+        tokenizer = load_tokenizer("quickstart/student")
         size = len(tokenizer(f"{reply}<|end|>", add_special_tokens=False)["input_ids"])
         return math.log(p if reply == "True" else 1 - p) / size
 
