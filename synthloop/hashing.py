@@ -2,10 +2,10 @@
 
     texts as bytes  ->  hash_words  ->  Ragged words  ->  hash_ngrams  ->  Ragged n-grams  ->  row_sets
 
-A word is hashed as a polynomial over random byte values modulo 2^64, an n-gram as a random linear form of its words'
-hashes (multilinear hashing: Lemire and Kaser, "Strongly universal string hashing is fast", 2014, arXiv:1202.4961), both
-finished with SplitMix64. The random constants are fixed, so hashes are the same on every run and machine. Among ten
-million distinct n-grams the chance that any two share all 64 bits is 3e-6; `row_sets` keeps 52 bits.
+A word is hashed eight bytes at a time with SplitMix64, an n-gram as a random linear form of its words' hashes
+(multilinear hashing: Lemire and Kaser, "Strongly universal string hashing is fast", 2014, arXiv:1202.4961). The
+constants are fixed, so hashes are the same on every run and machine. Among ten million distinct n-grams the chance that
+any two share all 64 bits is 3e-6; `row_sets` keeps 52 bits.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ U64 = NDArray[np.uint64]
 MAX_ROWS = 4096  # rows in one `row_sets`: their number takes 12 of 64 bits
 _ROW_BITS = np.uint64(12)
 _HASH_BITS = np.uint64(52)
+
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio, the step of SplitMix64
 
 _OTHER, _WORD, _SIGN = 0, 1, 2
 
@@ -54,7 +56,8 @@ def mix(values: U64) -> U64:
 
 def odd_constants(count: int, salt: int) -> U64:
     """`count` fixed random odd numbers; another `salt` gives others."""
-    return mix(np.arange(1, count + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15) + np.uint64(salt)) | np.uint64(1)
+    steps = np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN
+    return mix(steps + np.uint64(salt)) | np.uint64(1)
 
 
 def _kinds() -> NDArray[np.uint8]:
@@ -64,20 +67,12 @@ def _kinds() -> NDArray[np.uint8]:
     return kinds
 
 
-def _byte_values() -> U64:
-    values = odd_constants(256, salt=1)
-    values[_KINDS == _OTHER] = 0
-    values[list(b"ABCDEFGHIJKLMNOPQRSTUVWXYZ")] = values[list(b"abcdefghijklmnopqrstuvwxyz")]
-    return values
-
-
 _KINDS = _kinds()
-_BYTE_VALUES = _byte_values()
 _IS_DIGIT = np.isin(np.arange(256), list(b"0123456789"))
 _STARTS_NUMBER = _IS_DIGIT | (np.arange(256) >= 128)
 _IS_SPACE = np.isin(np.arange(256), list(b" \t\n\r\f\v\x1c\x1d\x1e\x1f"))
-# By position in a word; it repeats, which only words of more than 1,024 bytes would notice.
-_POSITION_VALUES = odd_constants(1024, salt=2)
+# The first 0 to 8 bytes of a little-endian word.
+_FIRST_BYTES = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
 
 
 def hash_words(texts: Sequence[bytes]) -> tuple[Ragged, NDArray[np.bool_]]:
@@ -86,24 +81,30 @@ def hash_words(texts: Sequence[bytes]) -> tuple[Ragged, NDArray[np.bool_]]:
     `texts` are ASCII, or UTF-8 whose words are already case folded and separated by spaces (bytes from 128 on count as
     letters). Words and signs are those of `synthloop.similarity.words`.
     """
-    joined = np.frombuffer(bytearray(b"\0" + b"\0".join(texts) + b"\0"), np.uint8)
+    # Eight bytes more, so that every position has eight bytes from it on.
+    joined = np.frombuffer(bytearray(b"\0" + b"\0".join(texts).lower() + b"\0" * 9), np.uint8)
     _drop_hyphens(joined)
     kinds = _KINDS[joined]
-    opening = kinds != _OTHER
-    opening[1:] &= (kinds[1:] == _SIGN) | (kinds[:-1] != _WORD)
-    opens = np.flatnonzero(opening)
-    ends = np.cumsum([0, *(len(text) + 1 for text in texts)])
-    starts = np.searchsorted(opens, ends)
-    if not len(opens):
-        return Ragged(np.zeros(0, np.uint64), starts), np.zeros(0, np.bool_)
-    letters = joined[opens[0] :]
-    offsets = np.arange(opens[0], len(joined)) - np.repeat(opens, np.diff(opens, append=len(joined)))
-    terms = _BYTE_VALUES[letters] * _POSITION_VALUES[offsets & (len(_POSITION_VALUES) - 1)]
+    is_word, is_sign = kinds == _WORD, kinds == _SIGN
+    opens = np.flatnonzero(is_sign[1:] | (is_word[1:] & ~is_word[:-1])) + 1
+    closes = np.flatnonzero(is_sign[:-1] | (is_word[:-1] & ~is_word[1:])) + 1
+    starts = np.searchsorted(opens, np.cumsum([0, *(len(text) + 1 for text in texts)]))
     not_digit = np.flatnonzero(~_IS_DIGIT[joined])
     is_digits = _IS_DIGIT[joined[opens]]
-    first_other = not_digit[np.searchsorted(not_digit, opens[is_digits])]
-    is_digits[is_digits] = kinds[first_other] != _WORD
-    return Ragged(mix(np.add.reduceat(terms, opens - opens[0])), starts), is_digits
+    is_digits[is_digits] = not_digit[np.searchsorted(not_digit, opens[is_digits])] == closes[is_digits]
+    return Ragged(_hash_spans(joined, opens, closes - opens), starts), is_digits
+
+
+def _hash_spans(joined: NDArray[np.uint8], opens: NDArray[np.int64], lengths: NDArray[np.int64]) -> U64:
+    """A hash of the `lengths` bytes from each of `opens` on, which go eight at a time into SplitMix64."""
+    blocks = np.ndarray(len(joined) - 7, "<u8", joined, strides=(1,))  # the eight bytes from each position on
+    hashes = mix(lengths.astype(np.uint64) * _GOLDEN)
+    rest = np.arange(len(opens))
+    while len(rest):
+        hashes[rest] = mix(hashes[rest] ^ (blocks[opens[rest]] & _FIRST_BYTES[np.minimum(lengths[rest], 8)]))
+        opens, lengths = opens + 8, lengths - 8
+        rest = rest[lengths[rest] > 0]
+    return hashes
 
 
 def _drop_hyphens(joined: NDArray[np.uint8]) -> None:
@@ -130,15 +131,21 @@ def hash_ngrams(words: Ragged, n: int) -> Ragged:
     """The n-grams of each row in order, repeats included; the whole row, as one, where it has fewer than `n` words."""
     total, lengths = len(words.values), words.lengths
     assert lengths.all(), "a row has no words"
-    left = np.repeat(words.starts[1:], lengths) - np.arange(total)  # words from here to the end of the row
+    constants = odd_constants(n, salt=3)
     ahead = np.concatenate([words.values, np.zeros(n, np.uint64)])
     sums = np.zeros(total, np.uint64)
-    for k, constant in enumerate(odd_constants(n, salt=3)):
-        sums += np.where(left > k, ahead[k : k + total] * constant, np.uint64(0))
-    first_of_row = np.zeros(total, np.bool_)
-    first_of_row[words.starts[:-1]] = True
+    scratch = np.empty(total, np.uint64)
+    for k in range(n):
+        sums += np.multiply(ahead[k : k + total], constants[k], out=scratch)
+    is_short = lengths < n
+    short = words.starts[:-1][is_short]
+    sums[short] = 0
+    for k in range(min(n, lengths[is_short].max(initial=0))):
+        sums[short] += np.where(lengths[is_short] > k, ahead[short + k] * constants[k], np.uint64(0))
     counts = np.maximum(lengths - n + 1, 1)
-    return Ragged(mix(sums[(left >= n) | first_of_row]), np.concatenate([[0], np.cumsum(counts)]))
+    starts = np.concatenate([[0], np.cumsum(counts)])
+    first = np.arange(starts[-1]) + np.repeat(words.starts[:-1] - starts[:-1], counts)
+    return Ragged(mix(sums[first]), starts)
 
 
 def row_sets(ragged: Ragged) -> Ragged:

@@ -35,7 +35,7 @@ class OverlapIndex:
     """Held texts by their n-grams, numbered in the order given; a row without n-grams is never found."""
 
     def __init__(self, sets: Iterable[Ragged]) -> None:
-        """`sets` are results of `row_sets`, one or more."""
+        """`sets` are chunks, in order. Where rows repeat n-grams (no `row_sets`), shares count them as often."""
         chunks = list(sets)
         self._sizes: Integers = np.concatenate([np.zeros(0, np.int64), *(chunk.lengths for chunk in chunks)])
         grams = np.concatenate([np.zeros(0, np.uint64), *(chunk.values for chunk in chunks)])

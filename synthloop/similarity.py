@@ -36,17 +36,18 @@ from synthloop.hashing import (
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 # Words; single characters of scripts without spaces; and the signs that tell 12+5 from 12-5. Other punctuation goes.
 _TOKEN = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+|[+*/=<>^%]|-(?=\s*\d)")
-# What no text has as a word: stands for punctuation that is the whole of a text.
+# What no text has as a word, private use characters, stands for ASCII where that is not in words.
 _PRIVATE = {byte: 0xE000 + byte for byte in range(128) if not chr(byte).isspace()}
 
-_CHUNK_CHARS = 1 << 18
+_CHUNK_CHARS = 1 << 17
 _MAX_NUM_PERM = 128
 _MIN_RECALL = 0.999
 
-NUMBER_WORDS = (
+NUMBER_WORDS: list[str] = re.findall(
+    r"\w+",
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion"
-).split()
+    "eighteen nineteen twenty thirty forty fifty sixty seventy eighty ninety hundred thousand million billion",
+)
 _NUMBER_HASHES = np.sort(hash_words([" ".join(NUMBER_WORDS).encode()])[0].values)
 _NUMBER = hash_words([b"0"])[0].values[0]
 
@@ -99,7 +100,14 @@ def jaccard(a: set[str], b: set[str]) -> float:
 def hashed_words(texts: Sequence[str]) -> Iterator[Words]:
     """The `words` of all texts as hashes, in order, a chunk of texts at a time."""
     for chunk in _chunks(texts):
-        yield Words(*hash_words([_plain(text) for text in chunk]))
+        plain = [_plain(text) for text in chunk]
+        hashed = hash_words(plain)
+        without = np.flatnonzero(hashed[0].lengths == 0)
+        if len(without):
+            for row in without:
+                plain[row] = _stand_in(chunk[row])
+            hashed = hash_words(plain)
+        yield Words(*hashed)
 
 
 def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -115,11 +123,15 @@ def _chunks(texts: Sequence[str]) -> Iterator[Sequence[str]]:
 
 def _plain(text: str) -> bytes:
     """Bytes in which `hash_words` finds the words of `text`."""
-    if not text.isascii():
-        text = normalise(text)
-    if _TOKEN.search(text) is None:
-        text = text.translate(_PRIVATE) if text.strip() else "\ue000"
-    return text.encode("utf-8", "surrogatepass")
+    if text.isascii():
+        return text.encode()
+    text = normalise(text)
+    return text.encode("utf-8", "surrogatepass") if _TOKEN.search(text) else _stand_in(text)
+
+
+def _stand_in(text: str) -> bytes:
+    """For a text of punctuation, or of nothing, words that no text has."""
+    return (text.translate(_PRIVATE) if text.strip() else "\ue000").encode("utf-8", "surrogatepass")
 
 
 class NearDuplicates:
@@ -136,10 +148,10 @@ class NearDuplicates:
         for chunk in hashed_words(texts):
             sets.append(row_sets(hash_ngrams(chunk.words, ngram)))
             keys.append(_band_keys(sets[-1], rows_per_band, num_bands))
-        self._grams = np.concatenate([np.zeros(0, np.uint64), *(one.values for one in sets)])
-        self._starts = np.concatenate([[0], np.cumsum(np.concatenate([[0], *(one.lengths for one in sets)]))[1:]])
+        self._grams: U64 = np.concatenate([np.zeros(0, np.uint64), *(one.values for one in sets)])
+        self._starts = np.cumsum(np.concatenate([[0], *(one.lengths for one in sets)]))
         self._buckets = _shared_buckets(np.concatenate(keys))
-        self._is_alone = (self._buckets < 0).all(axis=1)
+        self._is_alone: NDArray[np.bool_] = np.asarray((self._buckets < 0).all(axis=1))
         self._members: dict[int, list[int]] = defaultdict(list)
 
     def _buckets_of(self, position: int) -> list[int]:
@@ -158,17 +170,19 @@ class NearDuplicates:
         found = {other for bucket in self._buckets_of(position) for other in self._members.get(bucket, ())}
         if not found:
             return []
-        others = np.array(sorted(found))
-        own = self._grams[self._starts[position] : self._starts[position + 1]]
-        theirs = [self._grams[self._starts[other] : self._starts[other + 1]] for other in others]
-        sizes = self._starts[others + 1] - self._starts[others]
-        values = np.concatenate(theirs)
-        is_shared = np.take(own, np.searchsorted(own, values), mode="clip") == values
-        num_shared = np.add.reduceat(is_shared, np.cumsum(sizes) - sizes, dtype=np.int64)
-        scores = num_shared / (len(own) + sizes - num_shared)
-        return [
-            Match(int(others[index]), float(scores[index])) for index in np.flatnonzero(scores >= self._threshold)
-        ]
+        own = set(self._set(position).tolist())
+        matches = []
+        for other in sorted(found):
+            theirs = self._set(other)
+            if min(len(own), len(theirs)) / max(len(own), len(theirs)) >= self._threshold:  # the most it can be
+                num_shared = len(own.intersection(theirs.tolist()))
+                score = num_shared / (len(own) + len(theirs) - num_shared)
+                if score >= self._threshold:
+                    matches.append(Match(other, score))
+        return matches
+
+    def _set(self, position: int) -> U64:
+        return self._grams[self._starts[position] : self._starts[position + 1]]
 
     def nearest(self, position: int) -> Match | None:
         """The most similar of `matches`, the first among equals; None where there are none."""
@@ -218,9 +232,9 @@ def groups(texts: Sequence[str], threshold: float, ngram: int = 3) -> list[int]:
 
 
 def _bands(threshold: float) -> tuple[int, int]:
-    """(rows per band r, bands b): the largest r for which some b gives 1 - (1 - t^r)^b at the recall within the budget.
+    """(rows per band r, bands b): the largest r for which some b gives 1 - (1 - t^r)^b at the recall in budget.
 
-    Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, section 3.4.2. Below t = 0.053 no b within the budget does.
+    Leskovec, Rajaraman and Ullman, Mining of Massive Datasets, section 3.4.2. Below t = 0.053 no b in budget does.
     """
     for rows in range(_MAX_NUM_PERM, 0, -1):
         miss = 1 - threshold**rows
@@ -232,15 +246,14 @@ def _bands(threshold: float) -> tuple[int, int]:
 
 def _band_keys(sets: Ragged, rows_per_band: int, num_bands: int) -> U64:
     """MinHash (Broder, 1997) by multiplication with random odd numbers, folded into one key a band: (rows, bands)."""
-    keys = np.empty((len(sets.starts) - 1, num_bands), np.uint64)
-    multipliers = odd_constants(num_bands * rows_per_band, salt=4).reshape(num_bands, rows_per_band)
+    constants = odd_constants(2 * num_bands * rows_per_band, salt=4).reshape(num_bands, rows_per_band, 2)
+    keys = np.zeros((num_bands, len(sets.starts) - 1), np.uint64)
     scratch = np.empty_like(sets.values)
-    for band, constants in enumerate(multipliers):
-        keys[:, band] = 0
-        for constant in constants:
-            np.multiply(sets.values, constant, out=scratch)
-            keys[:, band] = mix(keys[:, band] + np.minimum.reduceat(scratch, sets.starts[:-1]))
-    return keys
+    for key, band in zip(keys, constants, strict=True):
+        for multiplier, weight in band:
+            np.multiply(sets.values, multiplier, out=scratch)
+            key += np.minimum.reduceat(scratch, sets.starts[:-1]) * weight
+    return mix(keys).T
 
 
 def _shared_buckets(keys: U64) -> NDArray[np.int32]:

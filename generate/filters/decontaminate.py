@@ -10,11 +10,15 @@
 | (GPT-3, Brown et al., 2020, arXiv:2005.14165, appendix C)                     |                                     |
 | a problem of fewer than `min_words` words is the same, numbers as they are    | 'walk V;PST', but not 'talk V;PST'  |
 
-Tülu 3 takes 8-grams; 5 words survive moved sentences. Measured on GSM8K, 200 test items planted among 5,000 training
-rows (`python -m scripts.bench_curate --contamination DATA_DIR`): PLACEHOLDER
+Tülu 3 takes 8-grams; runs of 5 words survive moved sentences. Measured on GSM8K, 200 test items planted among 5,000
+training rows (`python -m scripts.bench_curate --contamination DATA_DIR`): refused were all exact, one-word-changed and
+number-swapped copies, 199 of those with moved sentences, and 4 training rows, in truth near-copies of test items.
+
+Paraphrase defeats it by degrees: with 9% of the words exchanged for synonyms it caught 84% of the copies, with 17% of
+them 49%, and with the sentences moved besides 30%; a free retelling passes. Embeddings or a judge must find those.
 
 Answers are compared by the first rule only, their numbers as they are, from `min_answer_words` on: short ones ('Cost:
-4*6=24. #### 24') recur by chance wherever they are right, and so do 13 words of a worked solution (10 of the 7,473 of
+4*6=24. #### 24') recur by chance wherever they are right, and so do 13 words of a worked solution (10 of 7,473 in
 GSM8K) and, without their numbers, its formulas.
 
 Templated data differs from what is held out in numbers and names alone: there set `normalise_numbers: false`,
@@ -83,16 +87,17 @@ class HeldOut:
         return decisions
 
     def _check(self, texts: Sequence[str], hashed: Words) -> list[Decision]:
-        """One chunk: a rule further down overrides those above it."""
         cfg, sets, size = self._cfg, self._sets(hashed), self._long_ngram
         decisions = [KEEP] * len(texts)
-        for row, found in self._passages.above(_passages(hashed, size), 0).items() if size else ():
-            name, held = self._texts[found.holder]
-            passage = min(ngrams(texts[row], size) & ngrams(held, size))
-            decisions[row] = refuse(f"{size}-gram: {passage!r} of {name}", found.share)
-        for row, found in self._overlaps.above(sets, cfg.max_overlap).items():
+        overlaps = self._overlaps.above(sets, cfg.max_overlap)
+        for row, found in overlaps.items():
             name, _ = self._texts[found.holder]
             decisions[row] = refuse(f"{cfg.ngram}-gram overlap: {found.share:.2f} with {name}", found.share)
+        passages = self._passages.above(_passages(hashed, size), 0) if size else {}
+        for row in passages.keys() - overlaps.keys():
+            name, held = self._texts[passages[row].holder]
+            passage = min(ngrams(texts[row], size) & ngrams(held, size))
+            decisions[row] = refuse(f"{size}-gram: {passage!r} of {name}", passages[row].share)
         for row in np.flatnonzero(sets.lengths == 0) if self._short else ():
             words = normalise(texts[row])
             if words in self._short:
@@ -102,7 +107,7 @@ class HeldOut:
 
 def _passages(hashed: Words, size: int) -> Ragged:
     """All runs of `size` words, numbers as they are; none where a text has fewer."""
-    return row_sets(hash_ngrams(hashed.words, size)).only(hashed.words.lengths >= size)
+    return hash_ngrams(hashed.words, size).only(hashed.words.lengths >= size)
 
 
 def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decision]:

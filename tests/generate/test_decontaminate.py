@@ -51,7 +51,10 @@ def held_out(run: Run) -> FilterContext:
     [
         ({"input": LONG + " test"}, "5-gram overlap: 1.00 with test long-test"),
         ({"input": LONG.replace("tulips", "roses") + " How many are left?"}, "5-gram overlap: "),
-        ({"input": LONG.replace("seven", "3").replace("nine", "1,200").replace("twelve", "two hundred")}, "5-gram over"),
+        (
+            {"input": LONG.replace("seven", "3").replace("nine", "1,200").replace("twelve", "two hundred")},
+            "5-gram over",
+        ),
         ({"input": OTHER + LONG + OTHER.swapcase()}, "5-gram overlap: 0.93 with probe long-probe"),
         ({"input": OTHER + " " + " ".join(LONG.split()[:13])}, "13-gram: 'a gardener plants seven rows of tulips"),
         ({"input": OTHER + " " + " ".join(LONG.split()[:12])}, ""),
