@@ -56,9 +56,9 @@ def read_pairs(path: Path) -> list[Row]:
     rows = []
     for number, line in read_jsonl(path):
         where = f"{path}, line {number}"
-        if "source" in line:
+        if "chosen" not in line and "source" in line:
             rows.append(parse(Row, line, where))
-        elif "seed_id" in line:
+        elif "chosen" not in line and "seed_id" in line:
             rows.append(synthetic_row(parse(Candidate, line, where)))
         else:
             rows.append(_row(parse(Pair, line, where), f"{path.stem}:{number}", where))

@@ -77,10 +77,9 @@ def run(seed: Seed, ctx: Context) -> Conversation:
             return ctx.reject("empty: the new problem has no text")
         messages = ctx.task.messages(problem)
 
-    writers = islice(cycle((cfg.writer, cfg.rival)), cfg.num_samples)
     replies = yield [
         ctx.ask(role, "preference_answer.jinja", messages=messages, sample=i, sampling=cfg.solve_sampling)
-        for i, role in enumerate(writers)
+        for i, role in enumerate(islice(cycle((cfg.writer, cfg.rival)), cfg.num_samples))
     ]
     answers = list(dict.fromkeys(one for one in replies if one and not one.truncated))
     if len(answers) < 2:

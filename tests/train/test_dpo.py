@@ -159,9 +159,10 @@ def test_lines_of_another_format_are_refused(tmp_path: Path, line: dict[str, Any
 
 
 def test_keys_that_are_not_read_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    line = {"prompt": "2 + 2?", "chosen": "4", "rejected": "5", "score_chosen": 8.0}
+    """UltraFeedback's own columns, one of which has the name of a key of ours."""
+    line = {"source": "evol_instruct", "prompt": "2 + 2?", "chosen": "4", "rejected": "5", "score_chosen": 8.0}
     dpo.read(write_lines(tmp_path / "pairs.jsonl", line, line))
-    assert "'score_chosen' in 2 rows" in caplog.text
+    assert "'score_chosen' in 2, 'source' in 2 rows" in caplog.text
 
 
 @pytest.mark.parametrize(
