@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from synthloop import plugins
 from synthloop.config import Config, dump, parse
 from synthloop.errors import UserError
 from synthloop.records import Record, Review
@@ -134,9 +135,21 @@ def stage_settings(config: Config, stage: str) -> dict[str, Any]:
     """The settings that matter to `stage`: hardware and paths left out, own prompt files by content."""
     plain = dump(config)
     settings = {section: _tracked(plain[section]) for section in SETTINGS[stage]}
-    if stage in ("generate", "curate") and config.generate.prompts is not None:
-        settings["prompt_files"] = sha256(config.generate.prompts)
+    if stage in ("generate", "curate"):
+        settings["files"] = {name: sha256(path) for name, path in _files(config, stage) if path.exists()}
     return settings
+
+
+def _files(config: Config, stage: str) -> Iterator[tuple[str, Path]]:
+    """(where it is named, path) of what a person may edit: prompts, taxonomies, rubrics, documents."""
+    if config.generate.prompts is not None:
+        yield "prompts", config.generate.prompts
+    kind: plugins.Kind = "recipe" if stage == "generate" else "filter"
+    for ref in config.generate.recipes if stage == "generate" else config.curate.filters:
+        settings = plugins.configure(kind, ref.name, ref.settings)
+        for field in type(settings).model_fields:
+            if isinstance(getattr(settings, field), Path):
+                yield f"{ref.name}.{field}", getattr(settings, field)
 
 
 class Writer(NamedTuple):

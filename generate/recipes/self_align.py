@@ -16,6 +16,7 @@ from __future__ import annotations
 import re
 from functools import cache
 from pathlib import Path
+from typing import Annotated
 
 from pydantic import BaseModel, Field, RootModel
 
@@ -44,7 +45,7 @@ class Principles(RootModel[dict[str, str]]):
 class Plan(BaseModel):
     """The internal thoughts: which principles (by number, from 1), and what they ask for here."""
 
-    principles: list[int] = Field(min_length=1, max_length=4)
+    principles: list[Annotated[int, Field(ge=1, le=99)]] = Field(min_length=1, max_length=4)
     thoughts: str = Field(max_length=600)
 
 

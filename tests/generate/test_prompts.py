@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
+import jinja2
 import pytest
 
 from generate.prompts import BUILT_IN, Prompts
@@ -11,12 +13,23 @@ from synthloop.errors import UserError
 from tests.generate import rows
 
 SHIPPED = sorted(BUILT_IN.glob("*.jinja")) + sorted(Path("configs/prompts").glob("*/*.jinja"))
+SHARED = {"repair.jinja", "variation.jinja", "explore.jinja", "solve.jinja"}
+"""Prompts that a folder of the user's own may replace; those of a single recipe or filter are rendered by its tests."""
 
 
-@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: f"{path.parent.name}/{path.name}")
+@pytest.mark.parametrize("path", sorted(BUILT_IN.glob("*.jinja")), ids=lambda path: path.name)
+def test_every_built_in_prompt_says_what_it_is_for(path: Path) -> None:
+    text = path.read_text()
+    assert re.match(r"\{#.*->.*#\}", text, re.DOTALL), "opens with a comment: what goes in -> what comes out"
+    jinja2.Environment().parse(text)
+
+
+@pytest.mark.parametrize(
+    "path", [one for one in SHIPPED if one.name in SHARED], ids=lambda path: f"{path.parent.name}/{path.name}"
+)
 @pytest.mark.parametrize("response", ["#### 99", None])
 @pytest.mark.parametrize("demonstrations", [0, 2])
-def test_every_shipped_prompt_renders(path: Path, response: str | None, demonstrations: int) -> None:
+def test_every_shared_prompt_renders(path: Path, response: str | None, demonstrations: int) -> None:
     if response is None and path.name == "repair.jinja":
         return  # a seed without a wrong answer is varied
     seed = rows.seed(7, response=response, demonstrations=rows.seed().demonstrations[:demonstrations])
