@@ -10,7 +10,7 @@ as it is, and counts reports with any flag. Shares have exact 95% intervals (Clo
 
     truncated completions, inputs   the second half of the words is cut off
     skewed slices                   rows of the commonest slice are five times as likely
-    narrowed vocabulary             words outside the most frequent 30% of types become one of those
+    narrowed vocabulary             words outside the most frequent types, 80% of all words, become one of those
     structured halves               the first numbers of a problem as JSON, {"a": 38, "b": 4, "sum": 42}; undamaged
     decorrelated fields             the same with the `sum` of another row
     narrowed fields                 the same with every number half-way to the mean of its field
@@ -70,10 +70,11 @@ def skewed_slices(rows: Rows, pool: Sequence[Example], random: Random) -> Rows:
 
 
 def narrowed_vocabulary(rows: Rows, pool: Sequence[Example], random: Random) -> Rows:
-    """Words outside the most frequent 30% of the types of inputs become one of those, each always the same."""
-    frequent = [word for word, _ in Counter(itertools.chain(*(one.input.split() for one in pool))).most_common()]
-    kept = frequent[: int(0.3 * len(frequent))]
-    other = {word: random.choice(kept) for word in frequent[len(kept) :]}
+    """The types of inputs that make up 80% of the words stay; each other becomes one of them, drawn by frequency."""
+    counts = Counter(itertools.chain(*(one.input.split() for one in pool)))
+    types, weights = zip(*counts.most_common(), strict=True)
+    num_kept = sum(reached <= 0.8 * counts.total() for reached in itertools.accumulate(weights))
+    other = {word: random.choices(types[:num_kept], weights[:num_kept])[0] for word in types[num_kept:]}
     return [
         one.model_copy(update={"input": " ".join(other.get(word, word) for word in one.input.split())}) for one in rows
     ]
@@ -117,8 +118,10 @@ CASES: dict[str, tuple[Damage, Damage, str]] = {
 """Case -> (what becomes of the real half, what becomes of the other, the comparison to expect)."""
 
 
-def flags(case: str, pool: Sequence[Example], num_rows: int, repetition: int, model: str | None = None) -> list[str]:
-    """Names of the comparisons flagged in one repetition of `case`, `num_rows` a side."""
+def flags(
+    case: str, pool: Sequence[Example], num_rows: int, repetition: int, model: str | None = None
+) -> dict[str, bool]:
+    """Comparison -> whether it is flagged, in one repetition of `case`, `num_rows` a side."""
     of_real, of_synthetic, _ = CASES[case]
     random = rng("study", case, repetition)
     drawn = random.sample(list(pool), 2 * num_rows)
@@ -134,7 +137,7 @@ def flags(case: str, pool: Sequence[Example], num_rows: int, repetition: int, mo
         rows = embed([f"{one.input}\n{one.completion}" for one in (*real, *synthetic)], model)
         points = rows[:num_rows], rows[num_rows:]
     found = fidelity.report(real, synthetic, seed=repetition, embeddings=points)
-    return [one["name"] for one in found["comparisons"] if one["flagged"]]
+    return {one["name"]: one["flagged"] for one in found["comparisons"]}
 
 
 def clopper_pearson(count: int, n: int) -> tuple[float, float]:
@@ -176,11 +179,11 @@ def study(case: str, pool: Sequence[Example], num_rows: int, repetitions: int, m
     began = time.monotonic()
     found = [flags(case, pool, num_rows, repetition, model) for repetition in range(repetitions)]
     expected = CASES[case][2]
-    num_expected = sum(expected in one for one in found)
-    often = Counter(itertools.chain(*found)).most_common(4)
+    tested = [one[expected] for one in found if expected in one]
+    often = Counter(name for one in found for name, flagged in one.items() if flagged).most_common(4)
     return [
-        share(sum(map(bool, found)), repetitions),
-        share(num_expected, repetitions) if expected else "-",
+        share(sum(any(one.values()) for one in found), repetitions),
+        share(sum(tested), len(tested)) if tested else "not tested" if expected else "-",
         ", ".join(f"{name} {count}" for name, count in often),
         f"{time.monotonic() - began:.0f}",
     ]
