@@ -48,26 +48,23 @@ NUM_PLANTED = 2000
 NUM_HELD_OUT = 1300
 
 # For mechanical paraphrases: pairs that can be exchanged in most sentences of GSM8K without changing what is asked.
-SYNONYMS: dict[str, str] = dict(
-    re.findall(
-        r"(\S+)=(\S+)",
-        """
+_PAIRS = """
     how_many=what_number_of how_much=what_amount_of in_total=altogether altogether=in_total more_than=in_excess_of
     has=owns have=own had=owned buys=purchases bought=purchased buy=purchase sells=vends sold=vended sell=vend
     gives=hands gave=handed each=every every=each total=overall all=every_one_of more=additional left=remaining
     makes=produces make=produce made=produced needs=requires need=require wants=wishes decides=chooses decided=chose
-    gets=receives get=receive got=received cost=are_priced_at costs=is_priced_at money=cash price=charge number=count
-    week=seven_days hours=hrs hour=hr minutes=mins minute=min people=persons children=kids kids=children
-    students=pupils student=pupil friends=pals friend=pal house=home home=house store=shop shop=store school=academy
-    if=supposing then=afterwards also=additionally but=yet when=once while=as twice=two_times half=50%_of
-    takes=requires take=require pays=spends paid=spent spends=pays spent=paid earns=makes earn=make saved=put_by
-    eats=consumes eat=consume ate=consumed big=large large=big small=little first=initial last=final only=just
-    same=identical other=further average=mean times=fold during=over after=following before=prior_to works=labours
-    per=for_each can=is_able_to will=is_going_to new=recent old=aged day=24_hours year=twelve_months day's=daily
-    wins=gains goes=travels went=travelled started=began starts=begins finish=complete finished=completed
-    """,
-    )
-)
+    gets=receives get=receive got=received cost=are_priced_at costs=is_priced_at money=cash price=charge
+    number=count week=seven_days hours=hrs hour=hr minutes=mins minute=min people=persons children=kids
+    kids=children students=pupils student=pupil friends=pals friend=pal house=home home=house store=shop shop=store
+    school=academy if=supposing then=afterwards also=additionally but=yet when=once while=as twice=two_times
+    half=50%_of takes=requires take=require pays=spends paid=spent spends=pays spent=paid earns=makes earn=make
+    saved=put_by eats=consumes eat=consume ate=consumed big=large large=big small=little first=initial last=final
+    only=just same=identical other=further average=mean times=fold during=over after=following before=prior_to
+    works=labours per=for_each can=is_able_to will=is_going_to new=recent old=aged day=24_hours year=twelve_months
+    day's=daily wins=gains goes=travels went=travelled started=began starts=begins finish=complete
+    finished=completed
+"""
+SYNONYMS: dict[str, str] = dict(re.findall(r"(\S+)=(\S+)", _PAIRS))
 _SYNONYM = re.compile(r"\b(" + "|".join(sorted(SYNONYMS, key=len, reverse=True)).replace("_", " ") + r")\b")
 
 
@@ -108,9 +105,6 @@ def reorder(text: str, rng: random.Random) -> str:
     while len(parts) > 1 and order == sorted(order):
         rng.shuffle(order)
     return " ".join(parts[place] for place in order)
-
-
-# What decontamination catches.
 
 
 class Caught(NamedTuple):
@@ -189,9 +183,6 @@ def print_contamination(folder: Path) -> None:
         left = f"{one.kept_words:.0%}" if one.kept_words else ""
         print(f"{name:40}{one.num_texts:6}{one.num_refused:9}{one.rate:8.2%}   {left}")
     print(f"{time.perf_counter() - started:.1f} s")
-
-
-# Speed.
 
 
 class Rows(NamedTuple):
