@@ -2,7 +2,7 @@
 
     python -m generate.curate --run runs/quickstart --round 1
 
-    candidates.jsonl, recipe_rejected.jsonl -> curated.jsonl, rejected.jsonl, funnel.json
+    candidates.jsonl, recipe_rejected.jsonl -> curated.jsonl, rejected.jsonl, funnel.json, fidelity.json
 
 A candidate goes to the next filter only when the one before kept it, with the changes that one made. Every refusal
 keeps its filter and reason. What filters ask of models goes through the journal, so a killed stage asks nothing twice.
@@ -17,10 +17,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from generate import fidelity, verifiers
 from generate.curation import REAL, FilterContext
 from synthloop import plugins
 from synthloop.child import open_run, run_child, stage_parser
 from synthloop.config import PluginRef
+from synthloop.randomness import derive_seed
 from synthloop.records import Candidate, Decision, Rejection
 from synthloop.store import Run, read_rows, write_json, write_rows
 
@@ -42,10 +44,16 @@ def curate_stage(run: Run, round: int) -> None:
         refused = read_rows(folder / "recipe_rejected.jsonl", Rejection)
         with FilterContext(run, round) as ctx:
             kept, rejected = curate(candidates, run.config.curate.filters, ctx)
+            if run.config.curate.verifier_sample:
+                write_json(writer.folder / "verifiers.json", verifier_report(candidates, rejected, ctx))
         funnel = count(candidates, kept, [*refused, *rejected])
         write_rows(writer.folder / "curated.jsonl", kept)
         write_rows(writer.folder / "rejected.jsonl", [*refused, *rejected])
         write_json(writer.folder / "funnel.json", funnel)
+        if run.config.curate.fidelity:
+            found = fidelity.report(ctx.real("train"), kept, seed=derive_seed(run.config.seed, round, "fidelity"))
+            write_json(writer.folder / "fidelity.json", found)
+            log.info("fidelity to real train rows: %s", found["summary"])
         writer.notes.update({name: funnel[name] for name in ("candidates", "kept", "rejected", "warning")})
     log.info("%d of %d candidates kept; rejected: %s", len(kept), len(candidates), funnel["rejected"] or "none")
     if funnel["warning"]:
@@ -80,7 +88,8 @@ def curate(
 
 def _changed(name: str, candidate: Candidate, decision: Decision) -> Candidate:
     """The candidate with the filter's score and changes; what a change replaced stays in its lineage."""
-    scores = candidate.scores if decision.score is None else {**candidate.scores, name: decision.score}
+    own = {} if decision.score is None else {name: decision.score}
+    scores = {**candidate.scores, **decision.scores, **own}
     if not decision.changes:
         return candidate.model_copy(update={"scores": scores})
     replaced = {field: getattr(candidate, field) for field in decision.changes}
@@ -100,6 +109,19 @@ def _rejection(name: str, candidate: Candidate, decision: Decision) -> Rejection
         score=decision.score,
         candidate=candidate,
     )
+
+
+def verifier_report(
+    candidates: Sequence[Candidate], rejected: Sequence[Rejection], ctx: FilterContext
+) -> dict[str, Any]:
+    """`verifiers.json`: what the filters that verify are worth, and the recipes they cannot repair; warns of those."""
+    filters = ctx.run.config.curate.filters
+    measured = verifiers.report(ctx.run, ctx.round, filters, ctx.run.config.curate.verifier_sample, ctx)
+    recipes = verifiers.recipe_errors(candidates, rejected, filters, measured)
+    for one in recipes:
+        if one["flagged"]:
+            log.warning("WARNING: recipe %s: %s", one["recipe"], one["why"])
+    return {**measured, "recipes": recipes}
 
 
 def count(candidates: Sequence[Candidate], kept: Sequence[Candidate], rejected: Sequence[Rejection]) -> dict[str, Any]:

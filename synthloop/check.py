@@ -83,6 +83,11 @@ def _sampling(config: Config) -> Iterator[str]:
 
 def _usage(config: Config) -> Iterator[str]:
     """Settings that contradict one another, or that nothing would read."""
+    if config.train.objective == "dpo":
+        yield (
+            "'train.objective' is dpo, which trains on pairs alone; the loop's mix keeps every real row, and those have "
+            "no rejected answer. Train on the pairs with `synthloop train CONFIG --data PAIRS.jsonl --output DIR`."
+        )
     if config.generate.recipes and "teacher" not in config.roles:
         yield "'roles.teacher' is missing: the recipes need one. For self-improvement set roles.teacher.model=student."
     yield from _roles(config)

@@ -108,7 +108,12 @@ class Generate(Section):
 
 
 class Curate(Section):
-    """The filters, in order; a candidate goes to the next only when the one before kept it."""
+    """The filters, in order; a candidate goes to the next only when the one before kept it.
+
+    Two reports stand beside the funnel: `fidelity.json`, how what was kept differs from the real train rows, and, where
+    `verifier_sample` is not 0, `verifiers.json`: how often each filter that verifies keeps that many right and as many
+    wrong answers of real data. The second asks the teacher and the judges, so it costs tokens.
+    """
 
     filters: tuple[PluginRef, ...] = (
         PluginRef(name="format"),
@@ -116,6 +121,8 @@ class Curate(Section):
         PluginRef(name="decontaminate"),
         PluginRef(name="novelty"),
     )
+    fidelity: bool = True
+    verifier_sample: int = Field(default=0, ge=0)
 
 
 class Mix(Section):

@@ -129,12 +129,14 @@ class Candidate(Record):
 class Decision(Record):
     """A filter's verdict on one candidate; `reason` is required when it is refused.
 
-    `changes` are fields of the candidate that an enhancer replaces (a masked completion, a weight).
+    `score` goes into the candidate's `scores` under the filter's name, `scores` under their own. `changes` are fields
+    of the candidate that an enhancer replaces (a masked completion, a weight).
     """
 
     keep: bool
     reason: str | None = None
     score: float | None = None
+    scores: dict[str, float] = {}
     changes: dict[str, Any] = {}
 
 

@@ -166,16 +166,16 @@ def _decide(cfg: Config, one: Candidate, verdicts: Sequence[Verdict], num_judges
     score = fmean(verdict.score for verdict in verdicts)
     told = f"{len(passing)} of {len(verdicts)} judges pass it"
     if len(passing) / len(verdicts) >= cfg.min_agreement:
-        return Decision(keep=True, score=score, changes=_scores(one, verdicts, score))
+        return Decision(keep=True, score=score, scores=_scores(verdicts))
     against = next(verdict for verdict in verdicts if not verdict.passes)
     kind = "disagreement" if passing else against.kind
     return refuse(f"{kind}: {told} ({against.detail})", score)
 
 
-def _scores(one: Candidate, verdicts: Sequence[Verdict], score: float) -> dict[str, Any]:
-    """With several judges: the share of pairs of them that agree, beside the score."""
+def _scores(verdicts: Sequence[Verdict]) -> dict[str, float]:
+    """With several judges: the share of pairs of them that agree."""
     agreement = observed([[verdict.kind for verdict in verdicts]])
-    return {} if agreement is None else {"scores": {**one.scores, "judge": score, "judge_agreement": agreement}}
+    return {} if agreement is None else {"judge_agreement": agreement}
 
 
 def _log_agreement(panels: Any, num_judges: int) -> None:

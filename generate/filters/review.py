@@ -27,11 +27,14 @@ class Config(BaseModel):
 
 
 def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decision]:
-    index = NearDuplicates(cfg.threshold)
-    for one in _rejected(ctx):
-        index.add(one.id, _text(one))
-    matches = [index.nearest(_text(one)) for one in batch]
-    return [refuse(f"like rejected: {match.key}", match.jaccard) if match else KEEP for match in matches]
+    known = _rejected(ctx)
+    index = NearDuplicates([_text(one) for one in [*known, *batch]], cfg.threshold)
+    for position in range(len(known)):
+        index.add(position)
+    matches = [index.nearest(len(known) + number) for number in range(len(batch))]
+    return [
+        refuse(f"like rejected: {known[match.position].id}", match.jaccard) if match else KEEP for match in matches
+    ]
 
 
 def _text(one: Candidate) -> str:

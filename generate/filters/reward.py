@@ -174,5 +174,4 @@ def _decide(cfg: Config, one: Candidate, outputs: Sequence[float]) -> Decision:
         return refuse(f"low: score {score:.2f}, below {cfg.min_score}", score)
     if len(values) == 1:
         return Decision(keep=True, score=score)
-    named = {f"reward_{name}": value for name, value in values.items()}
-    return Decision(keep=True, score=score, changes={"scores": {**one.scores, **named, "reward": score}})
+    return Decision(keep=True, score=score, scores={f"reward_{name}": value for name, value in values.items()})

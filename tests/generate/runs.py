@@ -17,7 +17,7 @@ def build_run(root: Path, model: str = "a", engine: str = "tests.generate.script
     """A run whose round 0 failed half of the probe split."""
     settings: dict[str, Any] = {
         "name": "test",
-        "student": {"model": model},
+        "student": {"engine": engine, "model": model},
         "task": {"name": "word_problems"},
         "roles": {"teacher": {"engine": engine, "model": model}},
         "generate": {

@@ -151,8 +151,7 @@ def test_a_committee_votes_and_its_agreement_is_told(tmp_path: Path, caplog: pyt
     assert {model for model, _ in ruled.Rules.asked} == set(ruled.MODELS)
     assert kept.keep
     assert kept.score == pytest.approx((0.5 + 1 + 1) / 3)
-    assert kept.changes["scores"]["judge_agreement"] == pytest.approx(1 / 3)
-    assert kept.changes["scores"]["judge"] == kept.score
+    assert kept.scores["judge_agreement"] == pytest.approx(1 / 3)
     assert "3 verdicts of 3 judges on 1 candidates; agreement 0.33" in caplog.text
     refused = graded(ctx, min_agreement=0.7)
     assert refused.reason == "disagreement: 2 of 3 judges pass it (correctness 1)"

@@ -99,9 +99,7 @@ def test_attributes_are_weighted_and_have_limits(
     assert decision.reason == reason
     assert decision.score == pytest.approx(0.5 * biases[0] + 2 * biases[2] - 0.25 * biases[1])
     if reason is None:
-        assert decision.changes["scores"] == {
-            "verify": 1.0,
-            "reward": 3.0,
+        assert decision.scores == {
             "reward_helpfulness": 2.0,
             "reward_coherence": 1.5,
             "reward_verbosity": 4.0,
@@ -133,7 +131,7 @@ def test_a_batch_gives_what_each_text_gives_alone(tmp_path: Path, ctx: FilterCon
     decisions = reward.check(cfg, BATCH, ctx)
     assert [one.score for one in decisions] == pytest.approx([alone(folder, one)[0] for one in BATCH], abs=1e-4)
     assert len({round(one.score or 0, 4) for one in decisions}) == len(BATCH)
-    assert [one.changes["scores"]["reward_b"] for one in decisions] == pytest.approx(
+    assert [one.scores["reward_b"] for one in decisions] == pytest.approx(
         [alone(folder, one)[1] for one in BATCH], abs=1e-4
     )
     assert reward.check(cfg, BATCH, ctx) == decisions
