@@ -21,7 +21,8 @@ from synthloop.randomness import rng
 from synthloop.similarity import words
 
 MIN_ROWS = 20
-"""Fewer rows on a side are not tested (chosen, not measured; at 10 no single test reaches much)."""
+"""Fewer rows on a side are not tested: the fewest at which the tests that are not exact were measured. Of 400 halves of
+normal, log-normal and integer data, 20 to 100 rows a side, 1.8% to 7.8% had a variance rejected at 5%."""
 
 RARE = 3
 """A type seen at most this often is rare: hapax, dis and tris legomena (chosen, not measured)."""
