@@ -1,6 +1,6 @@
 """Is it new: no near-duplicate of real data, of what any earlier round kept, or of an earlier one of this round.
 
-`dedup`, with all real rows known from the start: the same settings, limits and source.
+`dedup` (Lee et al., 2022, arXiv:2107.06499) with all real rows known from the start: the same settings and limits.
 
     curate: {filters: [{name: novelty, threshold: 0.7}]}
 """
