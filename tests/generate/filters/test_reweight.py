@@ -86,7 +86,7 @@ def test_texts_of_one_distribution_weigh_nearly_the_same() -> None:
 def test_features_are_the_distinct_words_and_pairs_of_a_text() -> None:
     some = features(["a b a b", "a b a b", "c", "", "日本 x"], 1 << 20)
     counts = np.diff(some.indptr)
-    assert list(counts[:3]) == [2 + 2, 4, 1 + 1]
+    assert list(counts[:3]) == [2 + 2, 4, 1]  # a single word is its own bigram
     assert (some[[0]] != some[[1]]).nnz == 0
     assert np.allclose((some * some).sum(axis=1), 1)
     assert features([], 16).shape == (0, 16)
