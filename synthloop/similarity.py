@@ -134,7 +134,7 @@ def _stand_in(text: str) -> bytes:
     return (text.translate(_PRIVATE) if text.strip() else "\ue000").encode("utf-8", "surrogatepass")
 
 
-class DuplicateIndex:
+class NearDuplicates:
     """Finds among `texts`, by position, those whose word n-gram Jaccard with one of them reaches `threshold`.
 
     All texts are known from the start, those that may be found are `add`ed: most texts share no band with any other and
@@ -194,50 +194,15 @@ def distinct(known: Sequence[str], batch: Sequence[str], threshold: float, ngram
 
     Positions run through `known`, then `batch`. `known` texts are not compared with each other.
     """
-    return _nearest(known, batch, DuplicateIndex([*known, *batch], threshold, ngram), grows=True)
-
-
-def nearest(known: Sequence[str], batch: Sequence[str], threshold: float, ngram: int = 3) -> list[Match | None]:
-    """For each text of `batch` the nearest known text, by its position in `known`."""
-    return _nearest(known, batch, DuplicateIndex([*known, *batch], threshold, ngram), grows=False)
-
-
-def _nearest(known: Sequence[str], batch: Sequence[str], index: DuplicateIndex, grows: bool) -> list[Match | None]:
+    index = NearDuplicates([*known, *batch], threshold, ngram)
     for position in range(len(known)):
         index.add(position)
     found = []
     for position in range(len(known), len(known) + len(batch)):
         found.append(index.nearest(position))
-        if grows and found[-1] is None:
+        if found[-1] is None:
             index.add(position)
     return found
-
-
-class KeyedMatch(NamedTuple):
-    """A text found: its key, and the Jaccard index of its n-grams with those asked for, in [0, 1]."""
-
-    key: str
-    jaccard: float
-
-
-class NearDuplicates:
-    """Texts by keys, asked one at a time, for a few: each question hashes all of them; `nearest` takes many at once."""
-
-    def __init__(self, threshold: float, ngram: int = 3) -> None:
-        self._threshold = threshold
-        self._ngram = ngram
-        self._keys: list[str] = []
-        self._texts: list[str] = []
-
-    def add(self, key: str, text: str) -> None:
-        """Put `text` into the index. Keys need not be distinct."""
-        self._keys.append(key)
-        self._texts.append(text)
-
-    def nearest(self, text: str) -> KeyedMatch | None:
-        """The most similar text at or above the threshold, the one added first among equals; None where none is."""
-        (match,) = nearest(self._texts, [text], self._threshold, self._ngram)
-        return KeyedMatch(self._keys[match.position], match.jaccard) if match else None
 
 
 def groups(texts: Sequence[str], threshold: float, ngram: int = 3) -> list[int]:
@@ -253,7 +218,7 @@ def groups(texts: Sequence[str], threshold: float, ngram: int = 3) -> list[int]:
             index = parent[index]
         return index
 
-    index = DuplicateIndex(texts, threshold, ngram)
+    index = NearDuplicates(texts, threshold, ngram)
     for position in range(len(texts)):
         matches = index.matches(position)
         for match in matches:

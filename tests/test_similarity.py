@@ -15,15 +15,12 @@ from synthloop.hashing import Ragged, hash_ngrams, hash_words, row_sets
 from synthloop.overlap import Overlap, OverlapIndex
 from synthloop.randomness import derive_seed, rng
 from synthloop.similarity import (
-    DuplicateIndex,
-    KeyedMatch,
     Match,
     NearDuplicates,
     distinct,
     groups,
     hashed_words,
     jaccard,
-    nearest,
     ngrams,
     normalise,
 )
@@ -135,7 +132,7 @@ def test_nearest_takes_the_most_similar_and_the_first_of_equals() -> None:
         "tom has 3 apples and then buys 4 pens!",
         "something else entirely is written here",
     ]
-    index = DuplicateIndex(corpus, 0.5)
+    index = NearDuplicates(corpus, 0.5)
     assert index.nearest(3) is None  # nothing has been added
     for position in range(3):
         index.add(position)
@@ -146,7 +143,7 @@ def test_nearest_takes_the_most_similar_and_the_first_of_equals() -> None:
 @settings(max_examples=100, deadline=None)
 @given(st.lists(texts, min_size=1, max_size=12), texts, st.sampled_from([0.3, 0.6, 0.8, 1.0]))
 def test_nearest_agrees_with_brute_force(corpus: list[str], query: str, threshold: float) -> None:
-    index = DuplicateIndex([*corpus, query], threshold)
+    index = NearDuplicates([*corpus, query], threshold)
     for position in range(len(corpus)):
         index.add(position)
     scores = [jaccard(ngrams(query, 3), ngrams(text, 3)) for text in corpus]
@@ -162,19 +159,6 @@ def test_distinct_keeps_the_first_and_compares_with_what_was_kept_only() -> None
     assert distinct([a], [b, far, far], 0.75) == [Match(0, 8 / 9), None, Match(2, 1.0)]
     assert distinct([], [a, b, c], 0.85) == [None, Match(0, 8 / 9), None]  # c is like b, which was not kept
     assert distinct([a, a], [], 0.8) == []
-
-
-def test_nearest_known_text_of_a_batch_and_of_one() -> None:
-    a, far = "tom has 3 apples and then buys 4 more pens", "something else entirely is written here"
-    batch = [a + " today", far, far]
-    assert nearest([far + " now", a, a], batch, 0.8) == [Match(1, 8 / 9), Match(0, 0.8), Match(0, 0.8)]
-    assert nearest([a], batch, 0.8) == [Match(0, 8 / 9), None, None]
-    index = NearDuplicates(0.8)
-    assert index.nearest(a) is None
-    index.add("first", a)
-    index.add("second", a)
-    assert index.nearest(batch[0]) == KeyedMatch("first", 8 / 9)
-    assert index.nearest(far) is None
 
 
 def test_recall_of_planted_near_duplicates() -> None:
