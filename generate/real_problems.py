@@ -2,10 +2,10 @@
 
 A solution to a real problem is trained on together with that problem, so it must be one of the train split. A `Seed`
 does not name its split, but only seeds made from failures have a `response`, and failures are probe problems unless
-`generate.failures_from: train`. Such recipes therefore set `SEEDS = "non_failures"` and refuse a seed with a response.
+`generate.failures_from: train`. Such recipes therefore set `SEEDS = "train"` and refuse a seed with a response.
 
-Of the filters, `novelty` does not fit these samples: their problem is a train row, so it refuses them all as copies
-of real data. `format`, `verify` (against the gold answer) and `decontaminate` do.
+The samples are `gold`: `verify` holds them against the gold answer, and for `dedup` and `novelty` one is a repeat where
+its completion is the same too.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-CONTEXT = 4096
+CONTEXT = 8192
 
 
 def long_context_copies(folder: Path) -> tuple[Path, Path]:

@@ -55,7 +55,7 @@ def _check(cfg: Config, one: Candidate, identifier: Any) -> Decision:
 def _identifier(cfg: Config) -> Any:
     """The identifier with probabilities. Raises `UserError` where it is missing or doesn't know a language."""
     try:
-        from py3langid.langid import MODEL_FILE, LanguageIdentifier  # type: ignore[import-not-found,unused-ignore]
+        from py3langid.langid import MODEL_FILE, LanguageIdentifier
     except ImportError as error:
         raise UserError("The filter 'language' needs py3langid: pip install py3langid==0.4.0") from error
     identifier = LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)

@@ -17,5 +17,5 @@ class Config(dedup.Config):
 
 
 def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decision]:
-    real = [(f"real: the real {split} example {one.id}", one.input) for split in REAL for one in ctx.real(split)]
-    return dedup.refuse_repeats(cfg, batch, [*real, *dedup.synthetic(ctx)])
+    real = [(split, one) for split in REAL for one in ctx.real(split)]
+    return dedup.refuse_repeats(cfg, batch, list(ctx.earlier()), real)

@@ -94,7 +94,7 @@ def _is_arithmetic(text: str, match: Any) -> bool:
 
 def _recognisers(cfg: Config) -> list[Any]:
     try:
-        from presidio_analyzer import PatternRecognizer, predefined_recognizers  # type: ignore[import-not-found,unused-ignore]
+        from presidio_analyzer import PatternRecognizer, predefined_recognizers
     except ImportError as error:
         raise UserError("The filter 'pii' needs Presidio: pip install presidio-analyzer==2.2.366") from error
     emails = predefined_recognizers.EmailRecognizer.PATTERNS

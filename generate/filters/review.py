@@ -32,9 +32,7 @@ def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decis
     for position in range(len(known)):
         index.add(position)
     matches = [index.nearest(len(known) + number) for number in range(len(batch))]
-    return [
-        refuse(f"like rejected: {known[match.position].id}", match.jaccard) if match else KEEP for match in matches
-    ]
+    return [refuse(f"like rejected: {known[match.position].id}", match.jaccard) if match else KEEP for match in matches]
 
 
 def _text(one: Candidate) -> str:

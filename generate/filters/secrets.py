@@ -80,7 +80,7 @@ def _values(detector: Any, line: str, rest: str) -> Iterator[str]:
 
 def _is_placeholder(value: str) -> bool:
     """What detect-secrets itself takes for a stand-in: '${PASSWORD}', '<key>', '*****', 'abcdef'."""
-    from detect_secrets.filters import heuristic  # type: ignore[import-not-found,unused-ignore]
+    from detect_secrets.filters import heuristic
 
     return bool(
         heuristic.is_templated_secret(value)
@@ -92,7 +92,7 @@ def _is_placeholder(value: str) -> bool:
 
 def _detectors(cfg: Config) -> list[Any]:
     try:
-        from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class  # type: ignore[import-not-found,unused-ignore]
+        from detect_secrets.core.plugins.util import get_mapping_from_secret_type_to_class
     except ImportError as error:
         raise UserError("The filter 'secrets' needs detect-secrets: pip install detect-secrets==1.5.0") from error
     known = {kind.__name__: kind for kind in get_mapping_from_secret_type_to_class().values()}

@@ -10,8 +10,8 @@ makes the worse half, the student itself (`rival: student`) makes it on-policy.
          judge: teacher}]}
 
 A pair whose best answer scores below `min_score` is refused: "less wrong" is nothing to learn. Truncated and repeated
-answers take no part. Judges favour length and their own style (compare `scores` with lengths); problems from train are
-kept as they are, so leave the `novelty` filter out. An objective other than `dpo` trains on the chosen answer alone.
+answers take no part. Judges favour length and their own style (compare `scores` with lengths); an
+objective other than `dpo` trains on the chosen answer alone.
 """
 
 from __future__ import annotations

@@ -9,9 +9,8 @@ the role is a committee its members take turns (iTeC of Apple's models, Gunter e
     generate: {recipes: [{name: rejection, num_solutions: 16, max_per_problem: 4}]}
     # ReST-EM itself samples the student: {name: rejection, solver: student}, with generate.max_depth at the rounds.
 
-Curate with format, verify and decontaminate; `novelty` would refuse all of it, see `generate/real_problems.py`. Limits:
-a wrong way to the right number passes (`holds` reads plain arithmetic only); nothing is learned about problems that
-no solver solves.
+Limits: a wrong way to the right number passes (`holds` reads plain arithmetic only); nothing is learned about problems
+that no solver solves.
 """
 
 from __future__ import annotations

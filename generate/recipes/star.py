@@ -8,9 +8,8 @@ is kept when it then reaches it. The sample has no hint: it is the problem as th
 
 That is the student alone, as its own teacher (`roles: {teacher: {model: student}}`); beside recipes with a teacher of
 another model leave `student` out. Each accepted round trains the student on its own words, so what it writes then is
-one generation deeper: set `generate.max_depth` to the number of rounds, or it is refused. Curate with format, verify
-and decontaminate; `novelty` would refuse all of it, see `generate/real_problems.py`. Limits: a task whose answers show
-no reasoning has no rationales to learn; a rationalisation may argue backwards, and only its answer is checked.
+one generation deeper: set `generate.max_depth` to the number of rounds, or it is refused. Limits: a task whose answers
+show no reasoning has no rationales to learn; a rationalisation may argue backwards, and only its answer is checked.
 """
 
 from __future__ import annotations

@@ -97,6 +97,22 @@ def test_novelty_looks_at_real_data_all_earlier_rounds_and_the_round_itself(run:
     assert novelty.check(novelty.Config(), batch[:1], FilterContext(run, 2))[0].keep
 
 
+def test_a_gold_sample_may_repeat_a_real_problem_but_not_its_solution(run: Run) -> None:
+    real = rows.example(3)  # a train row
+    keep_earlier(run, 1, rows.candidate(1, input=real.input, completion="4+3=7 #### 7", gold=True))
+    completions = ["3+4=7\n#### 7", "4 + 3 = 7 #### 7", "Add them: 7. #### 7", "Add them: 7. #### 7"]
+    batch = [rows.candidate(n, input=real.input, completion=one, gold=True) for n, one in enumerate(completions)]
+    assert [one.keep for one in novelty.check(novelty.Config(), batch, FilterContext(run, 2))] == [
+        False,
+        False,
+        True,
+        False,
+    ]
+    assert [one.keep for one in dedup.check(dedup.Config(), batch, FilterContext(run, 2))] == [True, False, True, False]
+    other = rows.candidate(9, completion=completions[0], gold=True)
+    assert novelty.check(novelty.Config(), [other], FilterContext(run, 2))[0].keep, "another problem, same answer"
+
+
 def test_dedup_looks_at_all_earlier_rounds_and_the_round_itself_but_not_at_real_data(run: Run) -> None:
     keep_earlier(run, 1, rows.candidate(7, input="a kite that was kept in round one flies over the wide green hill"))
     batch = [
