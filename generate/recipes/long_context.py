@@ -16,6 +16,7 @@ and never from failures: without `documents` the passages are the row and its de
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 from pydantic import BaseModel, Field
 
@@ -45,7 +46,7 @@ class Config(DocumentsConfig, CriticConfig):
 class Draft(BaseModel):
     """`facts` come first: one of each passage, and the question joins them."""
 
-    facts: list[str] = Field(min_length=2, max_length=6)
+    facts: list[Annotated[str, Field(max_length=300)]] = Field(min_length=2, max_length=6)
     question: str = Field(max_length=300)
     answer: str = Field(max_length=200)
 

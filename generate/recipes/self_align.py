@@ -70,7 +70,7 @@ def run(seed: Seed, ctx: Context) -> Conversation:
         return ctx.reject(malformed("plan"))
     names = [list(principles)[number - 1] for number in plan.principles if 0 < number <= len(principles)]
     if not names:
-        return ctx.reject(f"malformed: the plan names principles {plan.principles} of {len(principles)}")
+        return ctx.reject(f"unknown principle: the plan names {plan.principles} of {len(principles)}")
 
     answers = yield [
         ctx.ask(

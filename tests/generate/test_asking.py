@@ -33,11 +33,17 @@ def test_a_schema_guides_the_decoding_and_reads_the_reply() -> None:
     ask = asker().ask("teacher", "variation.jinja", schema=Verdict)
     assert ask.request.sampling["structured_outputs"] == {"json": Verdict.model_json_schema()}
     base: dict[str, Any] = {"request_id": "", "finish_reason": "stop", "prompt_tokens": 1, "completion_tokens": 1}
-    good, bad, cut_off = (
+    good, odd, bad, cut_off = (
         Reply(Completion(text=text, **base))
-        for text in ('{"score": 4, "reason": "x"}', '{"score": 9, "reason": ""}', "{")
+        for text in (
+            '{"score": 4, "reason": "x"}',
+            '{"score": 1, "reason": "a\x1db"}',
+            '{"score": 9, "reason": ""}',
+            "{",
+        )
     )
     assert good.read(Verdict) == Verdict(score=4, reason="x")
+    assert odd.read(Verdict) == Verdict(score=1, reason="a\x1db")
     assert bad.read(Verdict) is None
     assert cut_off.read(Verdict) is None
 

@@ -63,7 +63,7 @@ def test_an_answer_that_speaks_of_its_principles_has_no_vote(principles: Path) -
     [
         ([""], "empty: the new problem"),
         ([PROBLEM, "no JSON"], "malformed: the plan is not"),
-        ([PROBLEM, '{"principles": [9, 3], "thoughts": "x"}'], "malformed: the plan names principles [9, 3] of 2"),
+        ([PROBLEM, '{"principles": [9, 3], "thoughts": "x"}'], "unknown principle: the plan names [9, 3] of 2"),
         ([PROBLEM, PLAN, "#### 5…", "I do not know"], "no answer parses"),
         ([PROBLEM, PLAN, "By the principles, #### 5", "Principle 1 says #### 5"], "no answer parses"),
     ],
