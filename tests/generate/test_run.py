@@ -70,6 +70,45 @@ def test_a_killed_stage_ends_byte_identical_and_asks_nothing_twice(tmp_path: Pat
     assert len(set(requests)) == 120
 
 
+OWN_RECIPE = '''
+"""Two requests a sample, one after the other."""
+from pydantic import BaseModel
+
+
+class Config(BaseModel, extra="forbid"):
+    shout: bool = False
+
+
+def run(seed, ctx):
+    problem = yield ctx.ask("teacher", "variation.jinja")
+    answer = yield ctx.ask("teacher", "solve.jinja", prompt=problem)
+    return ctx.candidate(problem.upper() if ctx.config.shout else problem, answer)
+'''
+
+
+def test_a_recipe_outside_the_repo_runs_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "elsewhere" / "mine").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "mine" / "shouting.py").write_text(OWN_RECIPE)
+    monkeypatch.syspath_prepend(tmp_path / "elsewhere")
+    settings: dict[str, Any] = {
+        "generate": {"recipes": [{"name": "mine.shouting", "shout": True}]},
+        "curate": {"filters": [{"name": "novelty"}]},
+    }
+    whole = build_run(tmp_path / "whole", **settings)
+    run_round(whole)
+    scripted = {"engine": "tests.generate.scripted", "model": "a"}
+    build_run(tmp_path / "killed", **settings, roles={"teacher": {**scripted, "args": {"die_after": 20}}})
+    with pytest.raises(Killed):
+        run_round(Run(tmp_path / "killed"))
+    killed = build_run(tmp_path / "killed", **settings)
+    run_round(killed)
+    assert contents(killed) == contents(whole)
+    assert killed.stage(1, "generate").record()["journal_hits"] >= 20
+    candidates = read_rows(killed.round_dir(1) / "candidates.jsonl", Candidate)
+    assert len(candidates) == 24
+    assert all(one.recipe == "mine.shouting" and one.input == one.input.upper() for one in candidates)
+
+
 def test_a_complete_round_is_left_alone(tmp_path: Path) -> None:
     run = build_run(tmp_path / "run")
     run_round(run)
