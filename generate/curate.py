@@ -22,6 +22,7 @@ from generate.curation import REAL, FilterContext
 from synthloop import plugins
 from synthloop.child import open_run, run_child, stage_parser
 from synthloop.config import PluginRef
+from synthloop.embeddings import embed
 from synthloop.randomness import derive_seed
 from synthloop.records import Candidate, Decision, Rejection
 from synthloop.store import Run, read_rows, write_json, write_rows
@@ -51,9 +52,10 @@ def curate_stage(run: Run, round: int) -> None:
         write_rows(writer.folder / "rejected.jsonl", [*refused, *rejected])
         write_json(writer.folder / "funnel.json", funnel)
         if run.config.curate.fidelity:
-            found = fidelity.report(ctx.real("train"), kept, seed=derive_seed(run.config.seed, round, "fidelity"))
+            found = fidelity_report(ctx, kept)
             write_json(writer.folder / "fidelity.json", found)
             log.info("fidelity to real train rows: %s", found["summary"])
+        writer.notes.update(ctx.usage)
         writer.notes.update({name: funnel[name] for name in ("candidates", "kept", "rejected", "warning")})
     log.info("%d of %d candidates kept; rejected: %s", len(kept), len(candidates), funnel["rejected"] or "none")
     if funnel["warning"]:
@@ -109,6 +111,17 @@ def _rejection(name: str, candidate: Candidate, decision: Decision) -> Rejection
         score=decision.score,
         candidate=candidate,
     )
+
+
+def fidelity_report(ctx: FilterContext, kept: Sequence[Candidate]) -> dict[str, Any]:
+    """`fidelity.json`: what was kept beside the real train rows; with embeddings where a model for them is named."""
+    config, real = ctx.run.config, ctx.real("train")
+    points = None
+    if config.curate.embedding_model and real and kept:
+        texts = [f"{one.input}\n{one.completion}" for one in real] + [f"{one.input}\n{one.completion}" for one in kept]
+        embedded = embed(texts, config.curate.embedding_model)
+        points = embedded[: len(real)], embedded[len(real) :]
+    return fidelity.report(real, kept, seed=derive_seed(config.seed, ctx.round, "fidelity"), embeddings=points)
 
 
 def verifier_report(

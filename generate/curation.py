@@ -52,12 +52,16 @@ Judging = Generator[Ask | list[Ask], Any, Decision]
 
 
 class FilterContext:
-    """The run as filters see it; what is not asked for is not read, and no engine is opened before it is asked."""
+    """The run as filters see it; what is not asked for is not read, and no engine is opened before it is asked.
+
+    `usage` counts what its conversations cost, replies from the journal included.
+    """
 
     def __init__(self, run: Run, round: int) -> None:
         self.run = run
         self.round = round
         self.task: Task = open_task(run.config.task.name, run.config.task.settings)
+        self.usage = dict.fromkeys(("requests", "prompt_tokens", "completion_tokens"), 0)
         self._engines: Engines | None = None
 
     def real(self, split: str) -> list[Example]:
@@ -101,7 +105,9 @@ class FilterContext:
         desk = self._desk
         talks: Iterable[Any] = (judge(one, Asker(desk, f"{name}/{one.id}", {"candidate": one})) for one in batch)
         with Journal(self.run.journal_path, f"{self.round}/curate") as journal:
-            outcomes, _ = drive(talks, self.engines, journal, max_in_flight=self.run.config.generate.max_in_flight)
+            limit = self.run.config.generate.max_in_flight
+            outcomes, counts = drive(talks, self.engines, journal, max_in_flight=limit)
+        self.usage = {name: number + getattr(counts, name) for name, number in self.usage.items()}
         return [refuse(one.reason) if isinstance(one, Reject) else cast(Decision, one) for one in outcomes]
 
     @cached_property

@@ -85,8 +85,8 @@ def _usage(config: Config) -> Iterator[str]:
     """Settings that contradict one another, or that nothing would read."""
     if config.train.objective == "dpo":
         yield (
-            "'train.objective' is dpo, which trains on pairs alone; the loop's mix keeps every real row, and those have "
-            "no rejected answer. Train on the pairs with `synthloop train CONFIG --data PAIRS.jsonl --output DIR`."
+            "'train.objective' is dpo, which trains on pairs alone; the loop's mix keeps every real row, and those "
+            "have no rejected answer. Train on the pairs with `synthloop train CONFIG --data PAIRS.jsonl --output DIR`."
         )
     if config.generate.recipes and "teacher" not in config.roles:
         yield "'roles.teacher' is missing: the recipes need one. For self-improvement set roles.teacher.model=student."

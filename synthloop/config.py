@@ -112,7 +112,8 @@ class Curate(Section):
 
     Two reports stand beside the funnel: `fidelity.json`, how what was kept differs from the real train rows, and, where
     `verifier_sample` is not 0, `verifiers.json`: how often each filter that verifies keeps that many right and as many
-    wrong answers of real data. The second asks the teacher and the judges, so it costs tokens.
+    wrong answers of real data. The second asks the teacher and the judges, so it costs tokens. `embedding_model`, a
+    folder or hub id, adds the distance of embeddings to the first.
     """
 
     filters: tuple[PluginRef, ...] = (
@@ -122,6 +123,7 @@ class Curate(Section):
         PluginRef(name="novelty"),
     )
     fidelity: bool = True
+    embedding_model: str | None = None
     verifier_sample: int = Field(default=0, ge=0)
 
 

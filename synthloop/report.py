@@ -61,6 +61,7 @@ def round_facts(run: Run, round: int) -> dict[str, Any]:
         "mix": _json(folder / "mix.json"),
         "generate": generation(run, round),
         "funnel": _json(folder / "funnel.json"),
+        "curate": curation(run, round),
         "collapse": _json(folder / "collapse.json"),
         "seconds": {name: run.stage(round, name).record()["seconds"] for name in _complete(run, round)},
         "gpu_seconds": stage_seconds(run, round),
@@ -93,6 +94,19 @@ def generation(run: Run, round: int) -> dict[str, Any] | None:
     record, funnel = stage.record(), _json(run.round_dir(round) / "funnel.json") or {}
     names = ("requests", "candidates", "prompt_tokens", "completion_tokens", "seconds", "truncated")
     return {"kept": funnel.get("kept"), **{name: record[name] for name in names}}
+
+
+def curation(run: Run, round: int) -> dict[str, Any] | None:
+    """What the filters asked of models, and how what they kept differs from real rows, in a sentence."""
+    stage = run.stage(round, "curate")
+    if not stage.is_complete:
+        return None
+    record, found = stage.record(), _json(run.round_dir(round) / "fidelity.json")
+    return {
+        **{name: record.get(name, 0) for name in ("requests", "prompt_tokens", "completion_tokens")},
+        "fidelity": found["summary"] if found else None,
+        "fidelity_flagged": sum(one["flagged"] for one in found["comparisons"]) if found else None,
+    }
 
 
 def _complete(run: Run, round: int) -> list[str]:

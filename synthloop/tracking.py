@@ -31,7 +31,7 @@ def round_metrics(run: Run, round: int) -> dict[str, float | str | int]:
     if facts["mix"]:
         names = ("real_fraction", "real_tokens", "synthetic_tokens", "real_rows", "synthetic_rows", "max_depth")
         metrics |= {f"mix/{name}": facts["mix"][name] for name in names}
-    metrics |= _generation(facts["generate"], facts["funnel"])
+    metrics |= _generation(facts["generate"], facts["curate"], facts["funnel"])
     if facts["collapse"]:
         metrics["collapse/verdict"] = facts["collapse"]["verdict"]
         metrics |= {f"collapse/{name}": value for name, value in facts["collapse"]["signals"].items()}
@@ -39,10 +39,16 @@ def round_metrics(run: Run, round: int) -> dict[str, float | str | int]:
     return {key: value for key, value in metrics.items() if value is not None}
 
 
-def _generation(generated: dict[str, Any] | None, funnel: dict[str, Any] | None) -> dict[str, Any]:
-    metrics: dict[str, Any] = {"cost/prompt_tokens": 0, "cost/completion_tokens": 0}
+def _generation(
+    generated: dict[str, Any] | None, curated: dict[str, Any] | None, funnel: dict[str, Any] | None
+) -> dict[str, Any]:
+    metrics: dict[str, Any] = {
+        f"cost/{name}": sum(facts[name] for facts in (generated, curated) if facts)
+        for name in ("prompt_tokens", "completion_tokens")
+    }
+    if curated:
+        metrics["curate/fidelity_flagged"] = curated["fidelity_flagged"]
     if generated:
-        metrics |= {f"cost/{name}": generated[name] for name in ("prompt_tokens", "completion_tokens")}
         metrics |= {f"generate/{name}": generated[name] for name in ("requests", "candidates", "kept", "truncated")}
     if funnel:
         asked = funnel["kept"] + sum(funnel["rejected"].values())
