@@ -162,9 +162,13 @@ class Eval(Section):
 
 
 class Collapse(Section):
-    """The frozen prompt set and the held-out text the collapse signals are measured on, each round."""
+    """The frozen prompt set and the held-out text the collapse signals are measured on, each round.
+
+    `action` is what the loop does about a verdict of 'warn' or 'stop', see `synthloop/guard.py`; `none` only tells it.
+    """
 
     enabled: bool = True
+    action: Literal["none", "stop", "rollback", "shrink", "replay", "widen"] = "stop"
     num_prompts: int = Field(default=64, gt=1)
     sampling: dict[str, Any] = {"temperature": 1.0, "max_tokens": 128}
 
