@@ -85,9 +85,11 @@ def fenced(code: str) -> str:
 
 
 def statement(problem: str, shown: Sequence[str]) -> str:
-    """A problem as it is put to the student, with the tests it may see (the prompt of Austin et al., 2021,
-    arXiv:2108.07732, section 3)."""
-    return "\n".join([f"{problem}\n\nYour code should satisfy these tests:\n", *shown]) if shown else problem
+    """A problem as rows hold it, followed by the tests that the student may see.
+
+    What to do with them belongs into `task.prompt`: words that all rows share look like contamination in each.
+    """
+    return "\n".join([f"{problem}\n", *shown]) if shown else problem
 
 
 def run_tests(code: str, tests: Sequence[str], run: Runner) -> Verdict:

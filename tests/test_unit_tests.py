@@ -48,7 +48,7 @@ def test_a_fenced_code_is_found_again() -> None:
 
 def test_a_statement_shows_the_tests_it_is_given() -> None:
     assert statement("Double x.", []) == "Double x."
-    assert statement("Double x.", TESTS[:1]).endswith(f"tests:\n\n{TESTS[0]}")
+    assert statement("Double x.", TESTS) == f"Double x.\n\n{TESTS[0]}\n{TESTS[1]}"
 
 
 @pytest.mark.parametrize(

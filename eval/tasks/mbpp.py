@@ -43,7 +43,7 @@ HUB_SPLITS = {"test": ("test",), "train": ("validation", "train")}
 class Config(SourceConfig):
     """`num_shown` tests stand in the problem (one in arXiv:2304.05128; all three in arXiv:2108.07732)."""
 
-    prompt: str = "{{ input }}\n\nReply with the program in one Python code block."
+    prompt: str = "{{ input }}\n\nReply with one Python code block that fulfils the assertion."
     num_shown: int = 1
     runner: ImportString[Any]
 

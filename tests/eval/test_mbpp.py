@@ -39,9 +39,8 @@ def task(folder: Path, *rows: dict[str, Any]) -> Task:
 def test_a_row(tmp_path: Path) -> None:
     opened = task(tmp_path, {**ROW, "task_id": 11}, ROW, {**ROW, "task_id": 3})
     (example,) = opened.load("train")
-    assert example.input == (
-        "Write a function to double a number.\n\nYour code should satisfy these tests:\n\nassert double(2) == 4"
-    )
+    assert example.input == "Write a function to double a number.\n\nassert double(2) == 4"
+    assert example.messages[0]["content"].startswith(f"{example.input}\n\nReply with")
     assert (example.completion, example.answer) == (fenced(CODE), CODE)
     assert example.meta == {"tests": ["base = 2\nassert double(2) == 4", "base = 2\nassert double(3) == 6"]}
     assert "assert double(3)" not in str(example.messages), "the other tests stay hidden"

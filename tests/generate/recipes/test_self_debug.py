@@ -39,9 +39,7 @@ def real(**changes: Any) -> Seed:
 def test_code_that_passes_at_once_is_kept() -> None:
     outcome, asked = play("self_debug", rows.seed(), [proposal(), f"Sure!\n{fenced(RIGHT)}\nDone."], coder="coder")
     assert isinstance(outcome, Candidate)
-    assert outcome.input == (
-        "Write double(x), which returns twice x.\n\nYour code should satisfy these tests:\n\nassert double(2) == 4"
-    )
+    assert outcome.input == f"Write double(x), which returns twice x.\n\n{TESTS[0]}"
     assert outcome.completion == fenced(RIGHT)
     assert outcome.messages[-1]["content"].startswith("Write double(x)")
     assert outcome.scores == {"turns": 0.0}
