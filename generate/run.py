@@ -28,7 +28,7 @@ from synthloop.config import Config
 from synthloop.errors import UserError
 from synthloop.journal import Journal
 from synthloop.records import Candidate, Example, Failure, Rejection, Seed
-from synthloop.store import Run, read_rows, write_rows
+from synthloop.store import Run, read_json, read_rows, write_rows
 from synthloop.task import open_task
 
 log = logging.getLogger("synthloop.generate")
@@ -54,9 +54,13 @@ def seed_stage(run: Run, round: int) -> None:
     train, failures = run.split("train"), run.round_dir(run.accepted_round(round)) / "failures.jsonl"
     if not failures.exists():
         raise UserError(f"{failures}: no such file. Evaluate that round first: `synthloop eval --run {run.root}`.")
-    with stage.write([train, failures]) as writer:
+    override = run.round_dir(round) / "seed_override.json"
+    settings, told = run.config.generate, [override] if override.exists() else []
+    if told:
+        settings = settings.model_copy(update={"seeds": read_json(override)["seeds"]})
+    with stage.write([train, failures, *told]) as writer:
         seeds, counts = make_seeds(
-            run.config.generate, read_rows(train, Example), read_rows(failures, Failure), run.config.seed, round
+            settings, read_rows(train, Example), read_rows(failures, Failure), run.config.seed, round
         )
         write_rows(writer.folder / "seeds.jsonl", seeds)
         writer.notes.update(counts)

@@ -70,7 +70,7 @@ def run(
         tracker = Tracker(opened)
         try:
             with Terminal(opened, console) as terminal:
-                loop.run_loop(opened, terminal, tracker)
+                last = loop.run_loop(opened, terminal, tracker)
         finally:
             tracker.close()
             written = report.write(opened)
@@ -79,6 +79,11 @@ def run(
         for line in closing_lines(written):
             console.print(line, highlight=False, markup=False, soft_wrap=True)
         print(f"Report: {opened.root / 'report.json'} and {opened.root / 'report.html'}")
+        if (last["stopped_by"] or "").startswith("collapse"):
+            best = (
+                f"best round {last['best_round']}" if last["best_round"] else "no round; the untouched student stands"
+            )
+            raise CollapseStop(f"The run was stopped by the collapse guard ({best}). {last['reaction']}")
 
 
 @app.command()

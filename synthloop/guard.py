@@ -1,13 +1,13 @@
 """The collapse guard: what the loop does about a verdict of `collapse.json`.
 
-| `collapse.action` | on 'warn'                       | on 'stop'                                                        |
-|-------------------|---------------------------------|------------------------------------------------------------------|
-| none              | it is told                      | it is told                                                       |
-| stop              | it is told                      | the round is not accepted; the run ends (exit code 3)            |
-| rollback          | it is told                      | the round is not accepted; again in the next round: the run ends |
-| shrink            | the synthetic cap is halved     | that, and as rollback                                            |
-| replay            | real rows are repeated until they are half of the mix, then 3/4, 7/8 ... | that, and as rollback   |
-| widen             | seeds are drawn from all of train instead of from failures               | that, and as rollback   |
+| `action` | on 'warn'                                            | on 'stop'                                       |
+|----------|------------------------------------------------------|-------------------------------------------------|
+| none     | it is told                                           | it is told                                      |
+| stop     | it is told                                           | the round is not accepted, the run ends, exit 3 |
+| rollback | it is told                                           | the round is not accepted; the next time: stop  |
+| shrink   | the synthetic cap is halved                          | that, and as rollback                           |
+| replay   | real rows are repeated up to 1/2, 3/4 ... of the mix | that, and as rollback                           |
+| widen    | seeds come from all of train, not from failures      | that, and as rollback                           |
 
 What was taken stays in force until the end of the run. Less synthetic and more real data is what the literature has
 against collapse (Gerstgrasser et al. 2024, arXiv:2404.01413; Alemohammad et al. 2023, arXiv:2307.01850); the steps are
@@ -40,8 +40,7 @@ class Reaction(NamedTuple):
 
 def react(config: Config, collapse: dict[str, Any] | None, before: Sequence[dict[str, Any]]) -> Reaction:
     """The reaction to the round's `collapse.json` (None where it was not measured), given the earlier `round.json`s."""
-    last = before[-1] if before else {}
-    measures: dict[str, Any] = dict(last.get("measures") or {})
+    measures: dict[str, Any] = dict((before[-1].get("measures") or {}) if before else {})
     verdict = collapse["verdict"] if collapse else None
     if collapse is None or verdict not in ("warn", "stop"):
         return Reaction(False, None, measures, None)
@@ -52,7 +51,7 @@ def react(config: Config, collapse: dict[str, Any] | None, before: Sequence[dict
     told = f"{why}; {_describe(taken)}" if taken != measures else why
     if verdict == "warn":
         return Reaction(False, None, taken, told)
-    again = last.get("collapse") == "stop"
+    again = any(one.get("collapse") == "stop" for one in before)
     stop = f"collapse: {collapse['reason']}" if action == "stop" or again else None
     return Reaction(True, stop, taken, f"{told}; the round is not accepted")
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,7 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from synthloop import progress
+from synthloop import guard, progress
 from synthloop.child import INTERRUPTED, die_with_parent
 from synthloop.config import Config, dump
 from synthloop.errors import StageFailed, UserError
@@ -249,16 +250,37 @@ def run_loop(run: Run, watcher: Watcher, track: Callable[[Run, int], None]) -> d
         if best > 0:
             execute(run, best, test_step(run, best), watcher)
             track(run, best)
+            keep_best(run, best)
         return verdict
+
+
+def keep_best(run: Run, best: int) -> None:
+    """Copy the adapter of the best round to `best_adapter/`, whole or not at all."""
+    target, partial = run.root / "best_adapter", run.root / "best_adapter.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.copytree(run.round_dir(best) / "adapter", partial)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.replace(target)
 
 
 def _round(run: Run, round: int, watcher: Watcher) -> dict[str, Any]:
     if not run.stage(round, "decide").is_complete:
+        hand_over(run, round)
         for step in steps(run, round):
             execute(run, round, step, watcher)
         decide(run, round)
     verdict: dict[str, Any] = read_json(run.round_dir(round) / "round.json")
     return verdict
+
+
+def hand_over(run: Run, round: int) -> None:
+    """Write what the collapse guard has in force where the round's stages read it."""
+    before = [one for one in run.decided() if one["round"] < round]
+    measures = (before[-1].get("measures") or {}) if before else {}
+    for file, names in (("mix_override.json", guard.MIX_MEASURES), ("seed_override.json", guard.SEED_MEASURES)):
+        values = guard.overrides(measures, names, f"collapse.action is {run.config.collapse.action}")
+        if values is not None:
+            write_json(run.round_dir(round) / file, values)
 
 
 def decide(run: Run, round: int) -> None:
@@ -269,11 +291,15 @@ def decide(run: Run, round: int) -> None:
     with run.stage(round, "decide").write([scores, collapse] if evaluated else []) as stage:
         before = [one for one in run.decided() if one["round"] < round]
         gate = read_json(scores)["paired"]["gate"] if evaluated and round > 0 else None
+        signs = read_json(collapse) if evaluated and collapse.exists() else None
+        reaction = guard.react(run.config, signs, before)
         accepted, reason = judge(run.config, round, gate)
+        if reaction.blocks and round > 0:
+            accepted, reason = False, f"rolled back: {reaction.told}"
         best = round if accepted else run.accepted_round(round)
         rejected = [*(not one["accepted"] for one in before), not accepted]
         spent = spending(run)
-        stop = _stop(run.config, rejected, spent)
+        stop = reaction.stop or _stop(run.config, rejected, spent)
         stage.notes["spent"] = spent
         write_json(
             stage.folder / "round.json",
@@ -285,7 +311,9 @@ def decide(run: Run, round: int) -> None:
                 "action": "stop" if stop else "continue",
                 "stopped_by": stop,
                 "gate": gate,
-                "collapse": read_json(collapse)["verdict"] if evaluated and collapse.exists() else None,
+                "collapse": signs["verdict"] if signs else None,
+                "reaction": reaction.told,
+                "measures": reaction.measures,
             },
         )
 

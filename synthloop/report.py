@@ -56,6 +56,7 @@ def round_facts(run: Run, round: int) -> dict[str, Any]:
         "accepted": verdict["accepted"],
         "reason": verdict["reason"],
         "action": verdict["action"],
+        "reaction": verdict.get("reaction"),
         "eval": evaluation(run, round),
         "overfitting": overfitting(run, round),
         "mix": _json(folder / "mix.json"),

@@ -34,6 +34,7 @@ def round_metrics(run: Run, round: int) -> dict[str, float | str | int]:
     metrics |= _generation(facts["generate"], facts["curate"], facts["funnel"])
     if facts["collapse"]:
         metrics["collapse/verdict"] = facts["collapse"]["verdict"]
+        metrics["collapse/reaction"] = facts["reaction"]
         metrics |= {f"collapse/{name}": value for name, value in facts["collapse"]["signals"].items()}
     metrics["cost/gpu_seconds"] = facts["gpu_seconds"]
     return {key: value for key, value in metrics.items() if value is not None}
@@ -94,6 +95,10 @@ class Wandb:
             write_json(self._state_path, self._state)
             self._wandb = self._open()
         self._wandb.log(metrics)
+        if reaction := metrics.get("collapse/reaction"):
+            self._wandb.alert(
+                title=f"collapse: {metrics['collapse/verdict']} in round {metrics['round']}", text=reaction
+            )
         self._state["logged"].append(line)
         write_json(self._state_path, self._state)
 

@@ -2,7 +2,8 @@
 
     python tests/fake_stages.py --run R --round N STAGE[,STAGE]
 
-What a round scores is read from `R/script.json`: {"gains": {"1": 0.1, ...}, "kept": {"2": 0}, "exit": {"1/train": 4}}.
+What a round scores is read from `R/script.json`: {"gains": {"1": 0.1, ...}, "kept": {"2": 0}, "exit": {"1/train": 4},
+"collapse": {"2": "stop"}}.
 Each call adds a line to `R/calls.txt`.
 """
 
@@ -29,7 +30,11 @@ def contents(stage: str, round: int, script: dict[str, Any]) -> dict[str, Any]:
         both = {"probe": paired(gain), "gate": paired(gain)}
         return {
             "eval/scores.json": {"splits": {"probe": scores, "gate": scores}, "paired": both, "paired_baseline": both},
-            "collapse.json": {"verdict": "uncalibrated", "signals": {"nll": 1.0}},
+            "collapse.json": {
+                "verdict": script.get("collapse", {}).get(str(round), "uncalibrated"),
+                "reason": "nll rises",
+                "signals": {"nll": 1.0},
+            },
         }
     if stage == "test":
         return {"eval/test.json": {"splits": {"test": scores}, "paired": {"test": paired(gain)}}}
@@ -38,6 +43,8 @@ def contents(stage: str, round: int, script: dict[str, Any]) -> dict[str, Any]:
     if stage == "mix":
         names = ("real_rows", "synthetic_rows", "real_tokens", "synthetic_tokens", "real_fraction", "max_depth")
         return {"mix.json": dict.fromkeys(names, 1)}
+    if stage == "train":
+        return {"adapter/adapter_config.json": {"round": round}}
     return {f"{stage}.json": {}}
 
 
