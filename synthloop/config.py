@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
 
 from synthloop import plugins
 from synthloop.engines import EngineConfig
 from synthloop.errors import UserError, did_you_mean
+from synthloop.mixing import Mix
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -127,18 +128,6 @@ class Curate(Section):
     verifier_sample: int = Field(default=0, ge=0)
 
 
-class Mix(Section):
-    """Real plus synthetic. All real rows are kept; synthetic is capped at `max_synthetic_ratio` x real, in `unit`.
-
-    `num_rows`, where given, repeats real rows until the mix has that many (the real-only control at equal size).
-    """
-
-    policy: Literal["capped"] = "capped"
-    max_synthetic_ratio: float = Field(default=1.0, ge=0)
-    unit: Literal["tokens", "rows"] = "tokens"
-    num_rows: int | None = Field(default=None, gt=0)
-
-
 class Train(Section):
     """How the student is trained. `objective` is a plugin of `train/objectives`.
 
@@ -244,6 +233,16 @@ class Config(TrainJob):
         if not isinstance(value, dict):
             return value
         return {role: one if isinstance(one, list | tuple) else (one,) for role, one in value.items()}
+
+    @field_validator("mix")
+    @classmethod
+    def _weighted_recipes_exist(cls, mix: Mix, info: ValidationInfo) -> Mix:
+        recipes = [one.name for one in info.data["generate"].recipes] if "generate" in info.data else None
+        for name in mix.weights or {}:
+            recipe = name.removeprefix("recipe:")
+            if recipes is not None and recipe != name and recipe not in recipes:
+                raise ValueError(f"weights: '{recipe}' is not in generate.recipes. {did_you_mean(recipe, recipes)}")
+        return mix
 
     def committee(self, role: str) -> tuple[RoleConfig, ...]:
         """The engines that play `role`; 'student' is always there. Raises `UserError` for a role not in the config."""

@@ -25,8 +25,8 @@ from typing import Any
 
 from synthloop.chat import completion_ids, load_tokenizer, prompt_ids
 from synthloop.child import open_run, run_child, stage_parser
-from synthloop.config import Mix
 from synthloop.errors import UserError
+from synthloop.mixing import Mix
 from synthloop.randomness import derive_seed
 from synthloop.records import Candidate, Example, Rejection, Row
 from synthloop.store import Run, read_rows, write_json, write_rows

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthloop.config import Config, Mix
+from synthloop.config import Config
 from synthloop.errors import UserError
+from synthloop.mixing import Mix
 from synthloop.records import Candidate, Example, Message, Row
 from synthloop.store import Run, read_rows, write_json, write_rows
 from train.mix import describe, mix_round, mix_rows, select

@@ -1,0 +1,101 @@
+"""The settings of the mix: how much real, synthetic and replayed data a round trains on (docs/mix.md)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
+
+Ratio = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+"""Synthetic (or replayed) per real."""
+
+POLICIES = ("capped", "fixed", "schedule", "accumulate", "replace")
+READ_BY = {
+    "max_synthetic_ratio": ("capped",),
+    "synthetic_ratio": ("fixed",),
+    "schedule": ("schedule",),
+    **dict.fromkeys(("num_rows", "min_real_fraction", "weights", "replay", "replay_ratio"), POLICIES[:-1]),
+}
+"""The settings of `mix` that only some policies read: those of the ratio, and what real rows are needed for."""
+
+
+class Mix(BaseModel):
+    """Which rows the student trains on, and what each source weighs in the loss (docs/mix.md).
+
+    Under every policy but `replace` all real rows are kept. Synthetic rows are, counted in `unit`, at most
+    `max_synthetic_ratio` x real (`capped`), `synthetic_ratio` x real (`fixed`), the round's entry of `schedule` x real,
+    the last one repeating (`schedule`), or all there are (`accumulate`). `replace`, for studies of collapse, takes the
+    newest round's synthetic rows and no real one. A setting that the policy does not read is refused.
+
+    `num_rows` repeats real rows until the mix has that many rows (the real-only control at equal size), and
+    `min_real_fraction` until real rows are that share of the mix, in `unit`. `weights` scale the loss of a source:
+    `real`, `synthetic`, `replay`, or `recipe:NAME` in place of `synthetic` for what that recipe wrote. `replay` is
+    JSONL of rows of earlier skills (formats: train/rows.py), of which `replay_ratio` x real, in `unit`, is added.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    policy: Literal["capped", "fixed", "schedule", "accumulate", "replace"] = "capped"
+    max_synthetic_ratio: Ratio = 1.0
+    synthetic_ratio: Ratio | None = None
+    schedule: tuple[Ratio, ...] | None = Field(default=None, min_length=1)
+    unit: Literal["tokens", "rows"] = "tokens"
+    num_rows: int | None = Field(default=None, gt=0)
+    min_real_fraction: float | None = Field(default=None, gt=0, lt=1)
+    weights: dict[str, Ratio] | None = None
+    replay: Path | None = None
+    replay_ratio: float | None = Field(default=None, gt=0, allow_inf_nan=False)
+
+    def ratio(self, round: int) -> float | None:
+        """Synthetic per real that is asked for in `round`; None where the policy has no bound."""
+        if self.policy == "schedule":
+            assert self.schedule is not None, self
+            return self.schedule[min(round, len(self.schedule)) - 1]
+        return {"capped": self.max_synthetic_ratio, "fixed": self.synthetic_ratio}.get(self.policy)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_the_default(cls, data: Any) -> Any:
+        """So that an override can take back what a file sets."""
+        return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
+
+    @model_validator(mode="after")
+    def _policy_reads_what_is_set(self) -> Mix:
+        unread = [name for name in Mix.model_fields if name in self.model_fields_set and not self._reads(name)]
+        own = {"fixed": "synthetic_ratio", "schedule": "schedule"}.get(self.policy)
+        if unread:
+            raise ValueError(
+                f"the policy '{self.policy}' does not read {', '.join(unread)}. Leave it out (an override sets it to "
+                "null), or choose another policy."
+            )
+        if own and getattr(self, own) is None:
+            raise ValueError(f"the policy '{self.policy}' needs {own}.")
+        if (self.replay is None) != (self.replay_ratio is None):
+            raise ValueError("replay and replay_ratio are set together: the file, and how much of it per real data.")
+        return self
+
+    @model_validator(mode="after")
+    def _weights_name_sources(self) -> Mix:
+        sources = ["real", "synthetic", *(["replay"] if self.replay else [])]
+        for name in self.weights or {}:
+            if name not in sources and not name.startswith("recipe:"):
+                raise ValueError(f"weights: unknown source '{name}'. Expected {', '.join(sources)} or recipe:NAME.")
+        if (self.weights or {}).get("real") == 0:
+            raise ValueError("weights: real is 0. Real rows are left out by policy: replace alone.")
+        return self
+
+    def _reads(self, name: str) -> bool:
+        return self.policy in READ_BY.get(name, POLICIES)
+
+    @model_serializer(mode="wrap")
+    def _without_the_unread(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What was written reads back: defaults of settings that the policy does not read are left out."""
+        return {name: value for name, value in write(self).items() if self._reads(name)}
