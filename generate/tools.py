@@ -151,7 +151,7 @@ def _invalid(schema: dict[str, Any]) -> str | None:
 
 def _validator_class() -> Any:
     try:
-        from jsonschema import Draft202012Validator  # type: ignore[import-untyped,unused-ignore]
+        from jsonschema import Draft202012Validator
     except ImportError as error:
         raise UserError("Tools need the package jsonschema: pip install jsonschema==4.26.0") from error
     return Draft202012Validator

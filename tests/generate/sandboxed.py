@@ -13,6 +13,15 @@ from synthloop.errors import UserError
 TIGHT = Limits(wall_s=8, cpu_s=4, memory_mb=128, num_processes=8, scratch_mb=4, output_kb=16)
 
 
+def can_confine() -> bool:
+    """Whether this machine can confine model-written code."""
+    try:
+        sandbox.require()
+    except UserError:
+        return False
+    return True
+
+
 def skip_unless_confined() -> None:
     try:
         sandbox.require()

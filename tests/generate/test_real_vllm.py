@@ -19,11 +19,12 @@ from synthloop.config import RecipeRef
 from synthloop.records import Candidate, Rejection, Seed
 from synthloop.store import Run, read_rows
 from tests.generate.runs import build_run
-from tests.generate.test_plugins import example
+from tests.generate.sandboxed import can_confine
+from tests.generate.test_plugins import CONFINED, example
 from tests.stand_ins import CONTEXT, ROOT, long_context_copies
 
 SENTENCE = "[A-Z][a-z]{2,7} has [1-9] [a-z]{3,7} and [1-9] [a-z]{3,7}\\. #### [1-3]"
-RECIPES = plugins.names("recipe")
+RECIPES = [name for name in plugins.names("recipe") if name not in CONFINED or can_confine()]
 NUM_SEEDS = 3
 
 
@@ -88,7 +89,7 @@ def filters(run: Run) -> Any:
         yield ctx
 
 
-@pytest.mark.parametrize("name", plugins.names("filter"))
+@pytest.mark.parametrize("name", [name for name in plugins.names("filter") if name not in CONFINED or can_confine()])
 def test_filter(filters: FilterContext, batch: list[Candidate], name: str) -> None:
     settings = {key: value for key, value in example("filter", name).items() if key != "name"}
     module = plugins.load("filter", name)
