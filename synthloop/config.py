@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
@@ -154,12 +154,23 @@ class Collapse(Section):
     """The frozen prompt set and the held-out text the collapse signals are measured on, each round.
 
     `action` is what the loop does about a verdict of 'warn' or 'stop', see `synthloop/guard.py`; `none` only tells it.
+
+    The verdict (`eval/trend.py`) is on the trend of the newest `window` rounds against `margin`, a share of a signal's
+    level a round. The chance of any alarm in a run without a trend is at most `alpha` over `horizon` rounds (those of
+    the run by default; 'open' for any number), given `controls`: JSON of signal -> values of real-only retrains, as
+    `python -m eval.controls` writes it. Without controls `uncalibrated_margin` is used and no rate is stated.
     """
 
     enabled: bool = True
     action: Literal["none", "stop", "rollback", "shrink", "replay", "widen"] = "stop"
     num_prompts: int = Field(default=64, gt=1)
     sampling: dict[str, Any] = {"temperature": 1.0, "max_tokens": 128}
+    alpha: float = Field(default=0.05, gt=0, lt=1)
+    window: int = Field(default=5, ge=3)
+    horizon: Annotated[int, Field(ge=3)] | Literal["open"] | None = None
+    margin: float = Field(default=0.005, ge=0)
+    uncalibrated_margin: float = Field(default=0.05, ge=0)
+    controls: Path | None = None
 
 
 class Decide(Section):
