@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import (
     BaseModel,
@@ -97,5 +97,37 @@ class Mix(BaseModel):
 
     @model_serializer(mode="wrap")
     def _without_the_unread(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """What was written reads back: defaults of settings that the policy does not read are left out."""
-        return {name: value for name, value in write(self).items() if self._reads(name)}
+        """What the policy reads, so that it reads back; what is unset is left out, save `num_rows`, which is older."""
+        written = {name: value for name, value in write(self).items() if self._reads(name)}
+        return {name: value for name, value in written.items() if value is not None or name == "num_rows"}
+
+
+class MixOverride(BaseModel):
+    """What the loop asks of one round beyond the config, and why: `round-NNN/mix_override.json`.
+
+    It only tightens: synthetic per real is at most `max_synthetic_ratio`, real rows are at least `min_real_fraction` of
+    the mix. Under `replace` the second brings real rows back.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_synthetic_ratio: Ratio | None = None
+    min_real_fraction: float | None = Field(default=None, ge=0, lt=1)
+    reason: str = Field(min_length=1)
+
+
+class Bounds(NamedTuple):
+    """What holds for one round: synthetic per real (None: no bound), and the least share of real rows."""
+
+    synthetic_per_real: float | None
+    min_real_fraction: float
+
+
+def bounds(policy: Mix, round: int, override: MixOverride | None) -> Bounds:
+    """The bounds of `round`: those of the policy, tightened by the override."""
+    ratios = [policy.ratio(round), override.max_synthetic_ratio if override else None]
+    shares = [policy.min_real_fraction, override.min_real_fraction if override else None]
+    return Bounds(
+        min((ratio for ratio in ratios if ratio is not None), default=None),
+        max(share or 0.0 for share in shares),
+    )

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 
@@ -162,16 +162,21 @@ class Review(Record):
 
 
 class Row(Record):
-    """One training row: a prompt, the completion the loss is on, where it came from and its size in tokens."""
+    """One training row: a prompt, the completion the loss is on, where it came from and its size in tokens.
+
+    `source` 'replay' is a row of an earlier skill (`mix.replay`). `num_tokens` counts prompt and completion;
+    `completion_tokens` is known while the mix is made and not written.
+    """
 
     id: str
-    source: Literal["real", "synthetic"]
+    source: Literal["real", "synthetic", "replay"]
     messages: tuple[Message, ...]
     completion: str
     round: int = 0
     depth: int = 0
     slice: str | None = None
     num_tokens: int = 0
+    completion_tokens: int = Field(default=0, exclude=True)
     rejected: str | None = None
     weight: float = 1.0
 

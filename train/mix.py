@@ -1,10 +1,11 @@
-"""Mix real and synthetic rows into what the student trains on.
+"""Mix real, synthetic and replayed rows into what the student trains on.
 
     python -m train.mix --run runs/quickstart --round 2
 
-Every real row of the `train` split is kept. The verified candidates of rounds 1..N join it, at most
-`mix.max_synthetic_ratio` times the real data, counted in tokens (prompt + completion, as the student sees them) or in
-rows. Writes `train.jsonl` (`Row`) and `mix.json` (what was asked, what was achieved).
+Every real row of the `train` split is kept (save under `mix.policy: replace`, for studies). The verified candidates of
+rounds 1..N join it, as many as the policy says (`synthloop/mixing.py`, docs/mix.md), counted in tokens (prompt +
+completion, as the student sees them) or in rows. Writes `train.jsonl` (`Row`) and `mix.json` (what was asked, what was
+achieved). Where the loop has left `mix_override.json` in the round's folder, its tighter bounds hold.
 
 Which candidates are kept when there are more than the cap: rounds share the budget equally (what a round leaves unused
 goes to the others) and within a round the order is a seeded hash of the candidate's id. Not newest first, because every
@@ -18,18 +19,21 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections import Counter
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from synthloop.chat import completion_ids, load_tokenizer, prompt_ids
 from synthloop.child import open_run, run_child, stage_parser
+from synthloop.config import parse
 from synthloop.errors import UserError
-from synthloop.mixing import Mix
+from synthloop.mixing import Mix, MixOverride, bounds
 from synthloop.randomness import derive_seed
 from synthloop.records import Candidate, Example, Rejection, Row
-from synthloop.store import Run, read_rows, write_json, write_rows
+from synthloop.store import Run, read_json, read_rows, write_json, write_rows
+from train.mix_facts import describe, newest, notices, sizes
+from train.replay import Replay, read_replay
 
 log = logging.getLogger("synthloop.mix")
 
@@ -58,8 +62,14 @@ def synthetic_row(candidate: Candidate) -> Row:
     )
 
 
+def weigh(row: Row, weights: Mapping[str, float], *names: str) -> Row:
+    """`row` with its weight times that of the first of `names` that `weights` has."""
+    found = [weights[name] for name in names if name in weights]
+    return row.model_copy(update={"weight": row.weight * found[0]}) if found else row
+
+
 def token_counter(config: Any) -> Callable[[Row], Row]:
-    """A function that fills in `Row.num_tokens` with the student's tokenizer. `config` is a `Student`."""
+    """A function that fills in a row's counts of tokens, by the student's tokenizer. `config` is a `Student`."""
     settings = config.settings
     tokenizer = load_tokenizer(settings.get("tokenizer") or config.model, config.revision)
     template_kwargs = settings.get("chat_template_kwargs") or {}
@@ -67,19 +77,42 @@ def token_counter(config: Any) -> Callable[[Row], Row]:
     def count(row: Row) -> Row:
         prompt = prompt_ids(tokenizer, row.messages, **template_kwargs)
         completion = completion_ids(tokenizer, row.messages, row.completion, **template_kwargs)
-        return row.model_copy(update={"num_tokens": len(prompt) + len(completion)})
+        counts = {"num_tokens": len(prompt) + len(completion), "completion_tokens": len(completion)}
+        return row.model_copy(update=counts)
 
     return count
 
 
-def mix_rows(real: Sequence[Row], synthetic: Sequence[Row], policy: Mix, seed: int, round: int) -> list[Row]:
+def mix_rows(
+    real: Sequence[Row],
+    synthetic: Sequence[Row],
+    policy: Mix,
+    seed: int,
+    round: int,
+    *,
+    replay: Sequence[Row] = (),
+    override: MixOverride | None = None,
+) -> list[Row]:
     """The rows of round `round`, in training order, each with its `num_tokens` already set.
 
-    A function of its arguments alone: the order of `real` and `synthetic` does not matter.
+    A function of its arguments alone: the order of `real`, `synthetic` and `replay` does not matter. Shares of `replay`
+    and of `synthetic` are of the real data as given, before any of it is repeated.
     """
-    kept = select(synthetic, policy.max_synthetic_ratio * sum(_sizes(real, policy.unit)), policy.unit, seed)
-    rows = [*repeat(real, max((policy.num_rows or 0) - len(kept), len(real)), seed), *kept]
+    bound, unit = bounds(policy, round, override), policy.unit
+    is_replaced = policy.policy == "replace"
+    per_real = math.inf if bound.synthetic_per_real is None else bound.synthetic_per_real
+    kept = select(newest(synthetic) if is_replaced else synthetic, _budget(real, per_real, policy), unit, seed)
+    kept += select(replay, _budget(real, policy.replay_ratio or 0, policy), unit, seed)
+    num_real = 0 if is_replaced else max((policy.num_rows or 0) - len(kept), len(real))
+    num_real = max(num_real, rows_for_share(real, bound.min_real_fraction, sum(sizes(kept, unit)), unit, seed))
+    rows = [*repeat(real, num_real, seed), *kept]
     return sorted(rows, key=lambda row: (derive_seed(seed, round, "mix", "order", row.id), row.id))
+
+
+def _budget(real: Sequence[Row], ratio: float, policy: Mix) -> float:
+    """`ratio` x real. A cap is not rounded, so that it holds; 0.29 x 100 rows are to be 29 where that is asked."""
+    budget = ratio * sum(sizes(real, policy.unit)) if ratio else 0.0
+    return budget if policy.policy == "capped" else round(budget, 6)
 
 
 def select(rows: Sequence[Row], budget: float, unit: str, seed: int) -> list[Row]:
@@ -96,7 +129,7 @@ def select(rows: Sequence[Row], budget: float, unit: str, seed: int) -> list[Row
     while queues:
         round = min(queues, key=lambda number: (used[number], number))
         row = queues[round].pop()
-        (size,) = _sizes([row], unit)
+        (size,) = sizes([row], unit)
         if sum(used.values()) + size <= budget:
             used[round] += size
             kept.append(row)
@@ -107,7 +140,7 @@ def select(rows: Sequence[Row], budget: float, unit: str, seed: int) -> list[Row
 
 def repeat(real: Sequence[Row], num_rows: int, seed: int) -> list[Row]:
     """`real`, and further passes over it (the last one cut) until there are `num_rows`; copies are named `id#2`."""
-    order = sorted(real, key=lambda row: (derive_seed(seed, "mix", "repeat", row.id), row.id))
+    order = _pass(real, seed)
     rows = []
     for index in range(num_rows if order else 0):
         row, copy = order[index % len(order)], index // len(order) + 1
@@ -115,51 +148,24 @@ def repeat(real: Sequence[Row], num_rows: int, seed: int) -> list[Row]:
     return rows
 
 
-def _sizes(rows: Sequence[Row], unit: str) -> list[int]:
-    return [row.num_tokens if unit == "tokens" else 1 for row in rows]
+def _pass(real: Sequence[Row], seed: int) -> list[Row]:
+    """The order in which real rows are repeated."""
+    return sorted(real, key=lambda row: (derive_seed(seed, "mix", "repeat", row.id), row.id))
 
 
-def describe(rows: Sequence[Row], real: Sequence[Row], synthetic: Sequence[Row], policy: Mix) -> dict[str, Any]:
-    """`mix.json`: asked and achieved side by side. `rows` is the mix, the others what it was made from.
-
-    `real_fraction` and `depth_shares` are shares of tokens; `synthetic_per_real` is in `policy.unit` and over the real
-    data before any repetition, as the cap is.
-    """
-    parts = {source: [row for row in rows if row.source == source] for source in ("real", "synthetic")}
-    tokens = {source: sum(row.num_tokens for row in part) for source, part in parts.items()}
-    total = sum(tokens.values())
-    by_depth: Counter[int] = Counter()
-    for row in rows:
-        by_depth[row.depth] += row.num_tokens
-    return {
-        "asked": policy.model_dump(),
-        "achieved": {
-            "synthetic_per_real": sum(_sizes(parts["synthetic"], policy.unit)) / max(1, sum(_sizes(real, policy.unit)))
-        },
-        "real_rows": len(parts["real"]),
-        "repeated_rows": len(parts["real"]) - len(real),
-        "synthetic_rows": len(parts["synthetic"]),
-        "real_tokens": tokens["real"],
-        "synthetic_tokens": tokens["synthetic"],
-        "real_fraction": tokens["real"] / max(1, total),
-        "real_fraction_rows": len(parts["real"]) / max(1, len(rows)),
-        "max_depth": max(by_depth, default=0),
-        "depth_shares": {str(depth): by_depth[depth] / max(1, total) for depth in sorted(by_depth)},
-        "by_round": by_round(parts["synthetic"], synthetic),
-        "dropped": {"over_cap": len(synthetic) - len(parts["synthetic"])},
-    }
-
-
-def by_round(kept: Sequence[Row], available: Sequence[Row]) -> dict[str, dict[str, int]]:
-    """Synthetic rows available and kept, and tokens kept, of each generation round."""
-    return {
-        str(round): {
-            "available": sum(row.round == round for row in available),
-            "kept": sum(row.round == round for row in kept),
-            "tokens": sum(row.num_tokens for row in kept if row.round == round),
-        }
-        for round in sorted({row.round for row in available})
-    }
+def rows_for_share(real: Sequence[Row], share: float, others: int, unit: str, seed: int) -> int:
+    """The least n for which `repeat(real, n, seed)` is at least `share` of a mix whose other rows are `others` big."""
+    once = sizes(_pass(real, seed), unit)
+    needed = round(share / (1 - share) * others, 6)
+    if needed == 0 or sum(once) == 0:
+        return 0
+    passes, rest = divmod(needed, sum(once))
+    num_rows = int(passes) * len(once)
+    for size in once:
+        if rest <= 0:
+            break
+        rest, num_rows = rest - size, num_rows + 1
+    return num_rows
 
 
 def curated_files(run: Run, round: int) -> list[Path]:
@@ -197,46 +203,66 @@ def reviewed(run: Run, curated: list[Candidate], files: Sequence[Path]) -> tuple
     return kept, [run.reviews_path, *refused]
 
 
+def read_override(run: Run, round: int) -> tuple[MixOverride | None, list[Path]]:
+    """What the loop overrides in this round, and the file it says so in, where there is one. Raises `UserError`."""
+    path = run.round_dir(round) / "mix_override.json"
+    return (parse(MixOverride, read_json(path), str(path)), [path]) if path.exists() else (None, [])
+
+
 def mix_round(run: Run, round: int) -> None:
-    """The stage. Raises `UserError` where there is no real row, or a file of an earlier stage is missing."""
+    """The stage.
+
+    Raises:
+        UserError: no real row, no row at all, a file of an earlier stage is missing, or `mix.replay` can't be used.
+    """
     stage = run.stage(round, "mix")
     if stage.is_complete:
         log.info("mix: round %d is already done.", round)
         return
-    files = curated_files(run, round)
-    count = token_counter(run.config.student)
-    real = [count(real_row(example)) for example in read_rows(run.split("train"), Example)]
+    policy, files = run.config.mix, curated_files(run, round)
+    weights, count = policy.weights or {}, token_counter(run.config.student)
+    real = [count(weigh(real_row(one), weights, "real")) for one in read_rows(run.split("train"), Example)]
     if not real:
         raise UserError(f"{run.split('train')}: no real training rows. Check `task` and `splits` in the config.")
     candidates, asked = reviewed(run, [one for path in files for one in read_rows(path, Candidate)], files)
-    synthetic = [count(synthetic_row(candidate)) for candidate in candidates]
-    with stage.write([run.split("train"), *files, *asked]) as out:
-        rows = mix_rows(real, synthetic, run.config.mix, run.config.seed, round)
-        facts = describe(rows, real, synthetic, run.config.mix)
+    synthetic = [count(weigh(synthetic_row(one), weights, f"recipe:{one.recipe}", "synthetic")) for one in candidates]
+    replay = read_replay(run, policy.replay, round) if policy.replay else None
+    replayed = [count(weigh(row, weights, "replay")) for row in replay.rows] if replay else []
+    override, overridden = read_override(run, round)
+    with stage.write([run.split("train"), *files, *asked, *overridden]) as out:
+        rows = mix_rows(real, synthetic, policy, run.config.seed, round, replay=replayed, override=override)
+        if not rows:
+            raise UserError(f"round {round}: mix.policy is {policy.policy}, and no synthetic row was kept to train on.")
+        facts = describe(rows, real, synthetic, policy, round=round, override=override) | replay_facts(policy, replay)
         write_rows(out.folder / "train.jsonl", rows)
         write_json(out.folder / "mix.json", facts)
-        warnings = notices(facts, run.config.mix)
-        out.notes.update(warnings=warnings, rows=len(rows), tokens=facts["real_tokens"] + facts["synthetic_tokens"])
+        warnings = notices(facts, policy)
+        out.notes.update(warnings=warnings, rows=len(rows), tokens=sum(row.num_tokens for row in rows))
+        out.notes.update({"replay_sha256": replay.sha256} if replay else {})
+    report(facts, warnings)
+
+
+def replay_facts(policy: Mix, replay: Replay | None) -> dict[str, Any]:
+    """What `mix.json` says of the file of `mix.replay`; nothing where there is none."""
+    if replay is None:
+        return {}
+    facts = {"available": len(replay.rows), "held_out": replay.held_out, "sha256": replay.sha256}
+    return {"replay": {"path": str(policy.replay), **facts}}
+
+
+def report(facts: dict[str, Any], warnings: Sequence[str]) -> None:
+    """Log the mix, what is to be known of it first."""
     for warning in warnings:
         log.warning("mix: %s", warning)
+    replayed = facts["by_source"]["replay"]["rows"]
     log.info(
-        "mix: %d real + %d synthetic rows, %.0f%% of the tokens real (%d candidates over the cap).",
+        "mix: %d real + %d synthetic%s rows, %.0f%% of the tokens real (%d candidates over the cap).",
         facts["real_rows"],
         facts["synthetic_rows"],
+        f" + {replayed} replayed" if replayed else "",
         100 * facts["real_fraction"],
         facts["dropped"]["over_cap"],
     )
-
-
-def notices(facts: dict[str, Any], policy: Mix) -> list[str]:
-    """What the user should know of a mix that is not what the settings suggest."""
-    warnings = []
-    if policy.max_synthetic_ratio > 0 and facts["synthetic_rows"] == 0:
-        warnings.append("no synthetic row in this round's mix: the student trains on real rows alone.")
-    total = facts["real_rows"] + facts["synthetic_rows"]
-    if policy.num_rows is not None and total > policy.num_rows:
-        warnings.append(f"mix.num_rows is {policy.num_rows}, the mix has {total} rows: num_rows adds rows, never cuts.")
-    return warnings
 
 
 def main(arguments: argparse.Namespace) -> None:
