@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -68,29 +69,32 @@ class Mix(BaseModel):
         return {key: value for key, value in data.items() if value is not None} if isinstance(data, dict) else data
 
     @model_validator(mode="after")
-    def _policy_reads_what_is_set(self) -> Mix:
+    def _refuse_mistakes(self) -> Mix:
+        mistakes = [*self._policy_mistakes(), *self._weight_mistakes()]
+        if mistakes:
+            raise ValueError(" ".join(mistakes))
+        return self
+
+    def _policy_mistakes(self) -> Iterator[str]:
         unread = [name for name in Mix.model_fields if name in self.model_fields_set and not self._reads(name)]
         own = {"fixed": "synthetic_ratio", "schedule": "schedule"}.get(self.policy)
         if unread:
-            raise ValueError(
-                f"the policy '{self.policy}' does not read {', '.join(unread)}. Leave it out (an override sets it to "
+            yield (
+                f"the policy '{self.policy}' does not read {', '.join(unread)}: leave it out (an override sets it to "
                 "null), or choose another policy."
             )
         if own and getattr(self, own) is None:
-            raise ValueError(f"the policy '{self.policy}' needs {own}.")
+            yield f"the policy '{self.policy}' needs {own}."
         if (self.replay is None) != (self.replay_ratio is None):
-            raise ValueError("replay and replay_ratio are set together: the file, and how much of it per real data.")
-        return self
+            yield "replay and replay_ratio are set together: the file, and how much of it per real data."
 
-    @model_validator(mode="after")
-    def _weights_name_sources(self) -> Mix:
+    def _weight_mistakes(self) -> Iterator[str]:
         sources = ["real", "synthetic", *(["replay"] if self.replay else [])]
         for name in self.weights or {}:
             if name not in sources and not name.startswith("recipe:"):
-                raise ValueError(f"weights: unknown source '{name}'. Expected {', '.join(sources)} or recipe:NAME.")
+                yield f"weights: unknown source '{name}'. Expected {', '.join(sources)} or recipe:NAME."
         if (self.weights or {}).get("real") == 0:
-            raise ValueError("weights: real is 0. Real rows are left out by policy: replace alone.")
-        return self
+            yield "weights: real is 0. Real rows are left out by policy: replace alone."
 
     def _reads(self, name: str) -> bool:
         return self.policy in READ_BY.get(name, POLICIES)

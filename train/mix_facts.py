@@ -34,13 +34,9 @@ def describe(
     (before `train.args.max_length` cuts; None where no completion has a weight).
     """
     parts = {source: [row for row in rows if row.source == source] for source in SOURCES}
-    tokens = {source: sum(row.num_tokens for row in part) for source, part in parts.items()}
     by_source = describe_sources(parts)
-    total = sum(tokens.values())
-    by_depth: Counter[int] = Counter()
-    for row in rows:
-        by_depth[row.depth] += row.num_tokens
     per_real = {name: _per_real(parts[name], real, policy.unit) for name in ("synthetic", "replay")}
+    real_tokens = by_source["real"]["tokens"]
     return {
         "policy": policy.policy,
         "asked": policy.model_dump(mode="json"),
@@ -53,17 +49,25 @@ def describe(
         "real_rows": len(parts["real"]),
         "repeated_rows": max(0, len(parts["real"]) - len(real)),
         "synthetic_rows": len(parts["synthetic"]),
-        "real_tokens": tokens["real"],
-        "synthetic_tokens": tokens["synthetic"],
-        "real_fraction": tokens["real"] / max(1, total),
+        "real_tokens": real_tokens,
+        "synthetic_tokens": by_source["synthetic"]["tokens"],
+        "real_fraction": real_tokens / max(1, sum(row.num_tokens for row in rows)),
         "real_fraction_rows": len(parts["real"]) / max(1, len(rows)),
         "real_loss_share": by_source["real"]["loss_share"],
         "by_source": by_source,
-        "max_depth": max(by_depth, default=0),
-        "depth_shares": {str(depth): by_depth[depth] / max(1, total) for depth in sorted(by_depth)},
+        "max_depth": max((row.depth for row in rows), default=0),
+        "depth_shares": depth_shares(rows),
         "by_round": by_round(parts["synthetic"], synthetic),
         "dropped": dropped(parts, real, synthetic, policy),
     }
+
+
+def depth_shares(rows: Sequence[Row]) -> dict[str, float]:
+    """Generation depth -> its share of the tokens."""
+    tokens: Counter[int] = Counter()
+    for row in rows:
+        tokens[row.depth] += row.num_tokens
+    return {str(depth): tokens[depth] / max(1, tokens.total()) for depth in sorted(tokens)}
 
 
 def describe_sources(parts: dict[str, list[Row]]) -> dict[str, dict[str, Any]]:
