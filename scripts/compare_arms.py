@@ -52,10 +52,10 @@ def main() -> None:
 
 
 def rows_per_round(path: Path, overrides: list[str]) -> int:
-    """Rows a round: the real train rows times (1 + `mix.max_synthetic_ratio`)."""
+    """Rows a round: the real train rows times (1 + the synthetic ratio of the last round)."""
     config = load_config(path, overrides)
     splits, _ = split(open_task(config.task.name, config.task.settings), config.splits, config.seed)
-    return round(len(splits["train"]) * (1 + config.mix.max_synthetic_ratio))
+    return round(len(splits["train"]) * (1 + (config.mix.ratio(config.rounds) or 0.0)))
 
 
 def summary(out: Path, arms: Sequence[str], num_rows: int) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def react(config: Config, collapse: dict[str, Any] | None, before: Sequence[dict
     action, why = config.collapse.action, f"collapse verdict '{verdict}': {collapse['reason']}"
     if action == "none":
         return Reaction(False, None, measures, f"{why} (collapse.action is none: nothing is done)")
-    taken = _tightened(config, action, measures)
+    taken = _tightened(config, action, measures, round=len(before))
     told = f"{why}; {_describe(taken)}" if taken != measures else why
     if verdict == "warn":
         return Reaction(False, None, taken, told)
@@ -56,10 +56,13 @@ def react(config: Config, collapse: dict[str, Any] | None, before: Sequence[dict
     return Reaction(True, stop, taken, f"{told}; the round is not accepted")
 
 
-def _tightened(config: Config, action: str, measures: dict[str, Any]) -> dict[str, Any]:
+def _tightened(config: Config, action: str, measures: dict[str, Any], round: int) -> dict[str, Any]:
     if action == "shrink":
-        cap = measures.get("max_synthetic_ratio", config.mix.max_synthetic_ratio) / 2
-        return {**measures, "max_synthetic_ratio": cap}
+        asked = config.mix.ratio(round)  # None where the policy has no cap: the halving then starts from 1
+        return {
+            **measures,
+            "max_synthetic_ratio": measures.get("max_synthetic_ratio", 1.0 if asked is None else asked) / 2,
+        }
     if action == "replay":
         return {**measures, "min_real_fraction": (1 + measures.get("min_real_fraction", 0.0)) / 2}
     if action == "widen":

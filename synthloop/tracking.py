@@ -31,6 +31,8 @@ def round_metrics(run: Run, round: int) -> dict[str, float | str | int]:
     if facts["mix"]:
         names = ("real_fraction", "real_tokens", "synthetic_tokens", "real_rows", "synthetic_rows", "max_depth")
         metrics |= {f"mix/{name}": facts["mix"][name] for name in names}
+        metrics["mix/real_loss_share"] = facts["mix"].get("real_loss_share")
+        metrics |= {f"mix/depth_share/{depth}": share for depth, share in facts["mix"].get("depth_shares", {}).items()}
     metrics |= _generation(facts["generate"], facts["curate"], facts["funnel"])
     if facts["collapse"]:
         metrics["collapse/verdict"] = facts["collapse"]["verdict"]

@@ -58,7 +58,7 @@ def refuse_unweightable(args: Any) -> None:
             raise UserError(
                 f"train.args.{key}={getattr(args, key)} and rows of different weight can't be combined: weights scale "
                 f"each token's own negative log-likelihood. Set train.args.{key} to {plain}, or give all rows one "
-                "weight (leave the filter `reweight` out)."
+                "weight (leave the filter `reweight` and `mix.weights` out)."
             )
 
 
