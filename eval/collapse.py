@@ -1,108 +1,59 @@
 """The first signs of model collapse, measured each round on the same frozen prompts and the same real text.
 
-| signal            | what                                                                                     |
-|-------------------|------------------------------------------------------------------------------------------|
-| nll               | nats a token of the real completions of `gate`, given their prompts: fit                   |
-| entropy           | unigram entropy (nats) of what the student writes, at a fixed budget of words: diversity   |
-| distinct_2        | share of distinct word pairs in it, at the same budget: diversity                          |
-| mean_length       | its mean length in tokens                                                                  |
-| truncated_share   | share of it cut at `collapse.sampling.max_tokens`                                          |
-| real_fraction     | share of real tokens in the round's training mix (None for the untouched student)          |
-| max_depth         | generation depth of the deepest training row (real = 0)                                    |
-
 Fit and diversity are two channels because each alone is blind: a student may fit real text ever worse while writing
-varied nonsense, or lose the tails of what it writes at an unchanged loss (Shumailov et al. 2024, Nature 631:755).
+varied nonsense, or lose the tails of what it writes at an unchanged loss (Shumailov et al. 2024, Nature 631:755). The
+signals are in `eval/signals.py`, how their trend is tested in `eval/trend.py`.
 
 The student writes one sampled reply to each of `collapse.num_prompts` prompts of `gate`, drawn once by a seeded hash,
-each with its own seed, the same in every round: rounds differ by the student alone.
+each with its own seed, the same in every round: rounds differ by the student alone. pass@k is not among the signals: it
+takes k replies to each prompt, and one is what a round can afford.
 """
 
 from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from eval import diversity
+from eval import diversity, signals, trend
+from eval.signals import Likelihood, Observation
 from eval.student import Student
 from synthloop import chat
-from synthloop.config import Collapse
+from synthloop.config import Collapse, Config
+from synthloop.errors import UserError
 from synthloop.randomness import derive_seed
-from synthloop.records import Completion, Example, Request
+from synthloop.records import Candidate, Example, Request
+from synthloop.store import read_json
 
 log = logging.getLogger("synthloop.eval")
 
 WORDS_PER_PROMPT = 4
-"""The word budget is this many a prompt; chosen, not measured: short enough for one-line answers to reach it."""
+"""The word budget is this many a prompt, or a seed; chosen, not measured: short enough for one-line answers to reach
+it."""
 
-UNCALIBRATED = (
-    "no control retrains have measured how far these signals move from run to run, so no level or trend of them can be "
-    "told from noise yet"
-)
-
-
-class Observation(NamedTuple):
-    """What was seen of one round: all that a signal may look at."""
-
-    nll_sum: float | None
-    nll_tokens: int
-    replies: Sequence[Completion]
-    budget_words: int
-    mix: dict[str, Any] | None
+MAX_REAL_ROWS = 2_000
+"""More train rows add little to what is rare in them, and tokenising them takes a second per thousand (chosen)."""
 
 
-def _nll(seen: Observation) -> float | None:
-    return seen.nll_sum / seen.nll_tokens if seen.nll_sum is not None and seen.nll_tokens else None
+class Rows(NamedTuple):
+    """What the signals are measured on: real rows of two splits, and the round's kept synthetic rows."""
+
+    gate: Sequence[Example]
+    train: Sequence[Example]
+    curated: Sequence[Candidate]
 
 
-def _entropy(seen: Observation) -> float | None:
-    return diversity.unigram_entropy(_pool(seen)[0], seen.budget_words)
-
-
-def _distinct_2(seen: Observation) -> float | None:
-    return diversity.distinct_share(_pool(seen)[1], seen.budget_words)
-
-
-def _pool(seen: Observation) -> tuple[list[str], list[tuple[str, str]]]:
-    return diversity.pool([reply.text for reply in seen.replies])
-
-
-def _mean_length(seen: Observation) -> float | None:
-    return _mean([reply.completion_tokens for reply in seen.replies])
-
-
-def _truncated_share(seen: Observation) -> float | None:
-    return _mean([float(reply.truncated) for reply in seen.replies])
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None
-
-
-def _real_fraction(seen: Observation) -> float | None:
-    return None if seen.mix is None else float(seen.mix["real_fraction"])
-
-
-def _max_depth(seen: Observation) -> float | None:
-    return None if seen.mix is None else float(seen.mix["max_depth"])
-
-
-SIGNALS: dict[str, Callable[[Observation], float | None]] = {
-    "nll": _nll,
-    "entropy": _entropy,
-    "distinct_2": _distinct_2,
-    "mean_length": _mean_length,
-    "truncated_share": _truncated_share,
-    "real_fraction": _real_fraction,
-    "max_depth": _max_depth,
-}
-
-
-def observe(student: Student, cfg: Collapse, examples: Sequence[Example], mix: dict[str, Any] | None) -> Observation:
-    """Ask the student for everything the signals need. `examples` are those of `gate`."""
-    nll_sum, nll_tokens = real_text_nll(student, examples)
-    frozen = frozen_prompts(examples, cfg.num_prompts, student.seed)
+def observe(
+    student: Student, config: Config, rows: Rows, scores: dict[str, Any], mix: dict[str, Any] | None
+) -> Observation:
+    """Ask the student for everything the signals need. `scores` is the entry of `gate` in `eval/scores.json`."""
+    cfg = config.collapse
+    train = rows.train[:MAX_REAL_ROWS]
+    likelihood = real_text_nll(student, rows.gate, train)
+    frozen = frozen_prompts(rows.gate, cfg.num_prompts, student.seed)
     if len(frozen) < cfg.num_prompts:
         log.warning("gate has %d examples, fewer than collapse.num_prompts=%d", len(frozen), cfg.num_prompts)
     requests = [
@@ -115,7 +66,26 @@ def observe(student: Student, cfg: Collapse, examples: Sequence[Example], mix: d
         for one in frozen
     ]
     replies = [reply for reply in student.ask(requests, "collapse") if reply.finish_reason != "error"]
-    return Observation(nll_sum, nll_tokens, replies, WORDS_PER_PROMPT * len(frozen), mix)
+    return Observation(
+        likelihood=likelihood,
+        scores=scores,
+        replies=replies,
+        written=diversity.sample([reply.text for reply in replies], WORDS_PER_PROMPT * len(frozen)),
+        real=diversity.reference(one.completion for one in train),
+        pool=diversity.sample(map(whole_text, rows.curated), pool_budget(config)) if rows.curated else None,
+        real_pool=diversity.reference(map(whole_text, train)),
+        mix=mix,
+    )
+
+
+def whole_text(row: Example | Candidate) -> str:
+    """What a synthetic row is compared with a real one by: a recipe may write either part."""
+    return f"{row.input}\n{row.completion}"
+
+
+def pool_budget(config: Config) -> int:
+    """Words of the kept synthetic rows that are looked at: the same in every round, whatever curation kept."""
+    return WORDS_PER_PROMPT * config.generate.num_seeds
 
 
 def frozen_prompts(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
@@ -123,54 +93,92 @@ def frozen_prompts(examples: Sequence[Example], count: int, seed: int) -> list[E
     return sorted(examples, key=lambda one: (derive_seed(seed, "frozen", one.id), one.id))[:count]
 
 
-def real_text_nll(student: Student, examples: Sequence[Example]) -> tuple[float | None, int]:
-    """(nats, tokens): the negative log-likelihood of the completions, end of turn included, given their prompts.
+def real_text_nll(student: Student, examples: Sequence[Example], train: Sequence[Example]) -> Likelihood | None:
+    """The negative log-likelihood of the completions, end of turn included, given their prompts.
 
-    (None, 0) where the engine gives no log-probabilities of prompts. Conversations longer than the context are left
-    out, with a counted warning.
+    Rare are tokens that the completions of `train` rarely hold, or never. None where the engine gives no
+    log-probabilities of prompts. Conversations longer than the context are left out, with a counted warning.
     """
     cfg = student.config
     tokenizer = chat.load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)
-    starts, requests = [], []
-    for one in examples:
-        prompt = chat.prompt_ids(tokenizer, one.messages, **cfg.chat_template_kwargs)
-        completion = chat.completion_ids(tokenizer, one.messages, one.completion, **cfg.chat_template_kwargs)
-        starts.append(len(prompt))
+
+    def completion_ids(one: Example) -> list[int]:
+        return chat.completion_ids(tokenizer, one.messages, one.completion, **cfg.chat_template_kwargs)
+
+    completions = [completion_ids(one) for one in examples]
+    requests = []
+    for one, completion in zip(examples, completions, strict=True):
+        ids = (*chat.prompt_ids(tokenizer, one.messages, **cfg.chat_template_kwargs), *completion)
         # One token must be generated; 0 asks for the log-probability of each prompt token and no alternatives.
         sampling = {"max_tokens": 1, "temperature": 0.0, "prompt_logprobs": 0}
-        ids = (*prompt, *completion)
         requests.append(Request(id=one.id, role="student", prompt_token_ids=ids, sampling=sampling))
     replies = student.ask(requests, "likelihood")
-    total, tokens, refused = 0.0, 0, 0
-    for start, reply in zip(starts, replies, strict=True):
-        if reply.finish_reason == "error":
-            refused += 1
-        elif reply.prompt_logprobs is None:
-            log.warning("this engine gives no log-probabilities of prompts: collapse/nll is not measured")
-            return None, 0
-        else:
-            scored = [one for one in reply.prompt_logprobs[start:] if one is not None]
-            total -= math.fsum(scored)
-            tokens += len(scored)
-    if refused:
+    served = [(ids, one) for ids, one in zip(completions, replies, strict=True) if one.finish_reason != "error"]
+    if len(served) < len(replies):
+        refused = len(replies) - len(served)
         log.warning("WARNING: collapse/nll leaves out %d of %d texts longer than the context", refused, len(replies))
-    return total, tokens
+    if any(one.prompt_logprobs is None for _, one in served):
+        log.warning("this engine gives no log-probabilities of prompts: collapse/nll is not measured")
+        return None
+    # From the end, as the prompt comes first.
+    pairs = [zip(reversed(ids), reversed(one.prompt_logprobs or ()), strict=False) for ids, one in served]
+    scored = [(token, logprob) for pair in pairs for token, logprob in pair if logprob is not None]
+    known = Counter(token for one in train for token in completion_ids(one))
+    common = known.keys() - diversity.rare_types(known)
+    rare = [logprob for token, logprob in scored if token not in common]
+    return Likelihood(-math.fsum(logprob for _, logprob in scored), len(scored), -math.fsum(rare), len(rare))
 
 
-def verdict(seen: Observation, baseline: dict[str, float | None] | None) -> dict[str, Any]:
-    """The contents of `collapse.json`. `baseline` holds the signals of round 0, None in round 0 itself."""
-    signals = {name: measure(seen) for name, measure in SIGNALS.items()}
-    words = len(_pool(seen)[0])
+def verdict(seen: Observation, round: int, earlier: Mapping[int, dict[str, Any]], config: Config) -> dict[str, Any]:
+    """The contents of `collapse.json`. `earlier` holds the `collapse.json` of rounds before, by round."""
+    measured = signals.measure(seen)
+    rounds = {**{number: one["signals"] for number, one in earlier.items()}, round: measured}
+    trends = signals.trends(config.collapse.num_prompts)
+    history = {name: {number: one.get(name) for number, one in rounds.items()} for name in trends}
+    judged = trend.judge(history, trends, read_controls(config.collapse.controls), rule(config.collapse, config.rounds))
+    words = seen.written.num_words
     return {
-        "verdict": "uncalibrated",
-        "reason": UNCALIBRATED,
-        "signals": signals,
-        "baseline": signals if baseline is None else baseline,
+        **judged.as_json(),
+        "signals": measured,
+        "baseline": rounds.get(0, measured),
         "measured_on": {
-            "nll_tokens": seen.nll_tokens,
+            "nll_tokens": seen.likelihood.tokens if seen.likelihood else 0,
+            "nll_rare_tokens": seen.likelihood.rare_tokens if seen.likelihood else 0,
             "prompts": len(seen.replies),
             "words": words,
-            "budget_words": seen.budget_words,
-            "budget_reached": words >= seen.budget_words,
+            "budget_words": seen.written.budget,
+            "budget_reached": words >= seen.written.budget,
+            "data_rows": len(seen.pool.texts) if seen.pool else 0,
+            "data_words": seen.pool.num_words if seen.pool else 0,
+            "data_budget_words": seen.pool.budget if seen.pool else 0,
         },
     }
+
+
+def rule(cfg: Collapse, rounds: int) -> trend.Rule:
+    """The settings as the test takes them; the horizon is the run's `rounds` where none is set."""
+    horizon = None if cfg.horizon == "open" else cfg.horizon or rounds
+    return trend.Rule(cfg.alpha, cfg.window, horizon, cfg.margin, cfg.uncalibrated_margin)
+
+
+def read_controls(path: Path | None) -> dict[str, list[float]] | None:
+    """Signal -> values of real-only retrains, as `eval/controls.py` writes them.
+
+    Raises:
+        UserError: there is no such file, or something else is in it.
+    """
+    if path is None:
+        return None
+    found = read_json(path)
+    by_signal: dict[str, list[float]] = found.get("signals", {}) if isinstance(found, dict) else {}
+    values = [value for many in by_signal.values() for value in many] if _are_lists(by_signal) else []
+    if not values or not all(isinstance(value, int | float) for value in values):
+        raise UserError(
+            f"{path}: collapse.controls should be {{'signals': {{signal: [numbers]}}}}. "
+            "`python -m eval.controls --run RUN --out FILE CONTROL_RUN ...` writes it."
+        )
+    return by_signal
+
+
+def _are_lists(by_signal: Any) -> bool:
+    return isinstance(by_signal, dict) and all(isinstance(many, list) for many in by_signal.values())

@@ -21,7 +21,7 @@ from eval.scores import compare, summarise
 from eval.student import Answers, Student, answer
 from synthloop.child import open_run, run_child, stage_parser
 from synthloop.errors import UserError
-from synthloop.records import Example, Prediction
+from synthloop.records import Candidate, Example, Prediction
 from synthloop.store import Run, Writer, read_json, read_rows, write_json, write_rows
 from synthloop.task import open_task
 
@@ -47,7 +47,10 @@ def evaluate(run: Run, round: int, student: Student) -> None:
     compared = sorted({0, run.accepted_round(before=round)}) if round > 0 else []
     inputs = [run.split(name) for name in splits]
     inputs += [predictions_path(run, against, name) for against in compared for name in ("probe", "gate")]
-    inputs += _present(run.adapter(round), run.round_dir(round) / "mix.json", _baseline_path(run, round))
+    inputs += _present(run.adapter(round), run.round_dir(round) / "mix.json")
+    if run.config.collapse.enabled:
+        inputs += [*_present(run.split("train"), curated_path(run, round)), *_earlier(run, round).values()]
+    inputs = list(dict.fromkeys(inputs))
     with run.stage(round, "eval").write(inputs) as stage:
         examples = {name: read_split(run, name) for name in splits}
         answers = {name: _answer(run, student, name, examples[name], stage) for name in splits}
@@ -59,7 +62,8 @@ def evaluate(run: Run, round: int, student: Student) -> None:
         found = failures.collect(source, examples[source], answers[source].predictions, answers[source].errors)
         stage.notes["failures"] = write_rows(stage.folder / "failures.jsonl", found)
         if run.config.collapse.enabled:
-            write_json(stage.folder / "collapse.json", _collapse(run, round, student, examples["gate"]))
+            signs = _collapse(run, round, student, examples["gate"], scores["splits"]["gate"])
+            write_json(stage.folder / "collapse.json", signs)
         stage.notes.update(student.take_usage())
 
 
@@ -94,8 +98,15 @@ def predictions_path(run: Run, round: int, split: str) -> Path:
     return run.round_dir(round) / "eval" / f"{split}.jsonl"
 
 
-def _baseline_path(run: Run, round: int) -> Path | None:
-    return run.round_dir(0) / "collapse.json" if round > 0 else None
+def curated_path(run: Run, round: int) -> Path:
+    """The synthetic rows that the round's curation kept."""
+    return run.round_dir(round) / "curated.jsonl"
+
+
+def _earlier(run: Run, round: int) -> dict[int, Path]:
+    """The `collapse.json` of each round before `round` that has one."""
+    paths = {before: run.round_dir(before) / "collapse.json" for before in range(round)}
+    return {before: path for before, path in paths.items() if path.exists()}
 
 
 def _present(*paths: Path | None) -> list[Path]:
@@ -134,11 +145,16 @@ def _paired(run: Run, answers: dict[str, Answers], against: int) -> dict[str, An
     }
 
 
-def _collapse(run: Run, round: int, student: Student, gate: list[Example]) -> dict[str, Any]:
-    mix_path, baseline_path = run.round_dir(round) / "mix.json", _baseline_path(run, round)
+def _collapse(run: Run, round: int, student: Student, gate: list[Example], scores: dict[str, Any]) -> dict[str, Any]:
+    mix_path, pool = run.round_dir(round) / "mix.json", curated_path(run, round)
+    curated = read_rows(pool, Candidate) if pool.exists() else []
+    train = read_rows(run.split("train"), Example) if run.split("train").exists() else []
     mix = read_json(mix_path) if mix_path.exists() else None
-    baseline = read_json(baseline_path)["signals"] if baseline_path and baseline_path.exists() else None
-    return collapse.verdict(collapse.observe(student, run.config.collapse, gate, mix), baseline)
+    seen = collapse.observe(student, run.config, collapse.Rows(gate, train, curated), scores, mix)
+    earlier = {before: read_json(path) for before, path in _earlier(run, round).items()}
+    signs = collapse.verdict(seen, round, earlier, run.config)
+    log.info("collapse: %s, %s", signs["verdict"], signs["reason"])
+    return signs
 
 
 def parser() -> argparse.ArgumentParser:

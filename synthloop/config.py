@@ -157,7 +157,7 @@ class Collapse(Section):
 
     The verdict (`eval/trend.py`) is on the trend of the newest `window` rounds against `margin`, a share of a signal's
     level a round. The chance of any alarm in a run without a trend is at most `alpha` over `horizon` rounds (those of
-    the run by default; 'open' for any number), given `controls`: JSON of signal -> values of real-only retrains, as
+    the run by default; 'open' for any number), given `controls`: values of the signals in real-only retrains, as
     `python -m eval.controls` writes it. Without controls `uncalibrated_margin` is used and no rate is stated.
     """
 

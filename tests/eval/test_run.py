@@ -17,9 +17,9 @@ from eval.run import main, parser
 from synthloop import chat
 from synthloop.config import Config, dump, parse
 from synthloop.errors import UserError
-from synthloop.records import Example, Failure, Prediction
+from synthloop.records import Candidate, Example, Failure, Prediction
 from synthloop.splits import prepare
-from synthloop.store import Run, read_json, read_rows, write_json
+from synthloop.store import Run, read_json, read_rows, write_json, write_rows
 from tests.engines.conftest import VLLM_ARGS, make_adapter
 from train.mix import real_row
 from train.rows import tokenise
@@ -33,6 +33,17 @@ SETTINGS: dict[str, Any] = {
     "eval": {"sampling": {"temperature": 0.0, "max_tokens": 12}, "max_examples": {"test": 10}},
     "collapse": {"num_prompts": 8, "sampling": {"temperature": 1.0, "max_tokens": 12}},
 }
+
+COPY = Candidate(
+    id="c",
+    round=1,
+    recipe="r",
+    seed_id="s",
+    input="Is the number of ones in 0 1 1 even?",
+    messages=({"role": "user", "content": "Is the number of ones in 0 1 1 even?"},),
+    completion="yes",
+    answer="yes",
+)
 
 
 def make_run(root: Path, model: Path, args: dict[str, Any] | None = None, **sections: Any) -> Run:
@@ -61,7 +72,9 @@ def run(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     evaluate(run, 0, "eval", "test")
     decide(run, 0, accepted=True)
     make_adapter(tiny_model, run.round_dir(1) / "adapter", rank=4)
-    write_json(run.round_dir(1) / "mix.json", {"real_fraction": 0.5, "max_depth": 1})
+    mix = {"real_fraction": 0.5, "max_depth": 1, "depth_shares": {"0": 0.5, "1": 0.5}}
+    write_json(run.round_dir(1) / "mix.json", mix)
+    write_rows(run.round_dir(1) / "curated.jsonl", [COPY.model_copy(update={"id": f"c{n}"}) for n in range(200)])
     return run
 
 
@@ -145,15 +158,55 @@ def test_likelihood_of_real_text_is_that_of_the_training_loss(run: Run, round_1:
 def test_collapse_signals(run: Run, round_1: Path) -> None:
     before, after = read_json(run.round_dir(0) / "collapse.json"), read_json(round_1 / "collapse.json")
     assert before["verdict"] == after["verdict"] == "uncalibrated"
-    assert "control" in after["reason"]
+    assert "no control retrains" in after["reason"]
+    assert "no error rate is stated" in after["predicate"]
+    assert (after["calibrated"], after["alpha"]) == (False, 0.05)
+    assert {one["signal"] for one in after["tests"]} < set(after["signals"])
     assert before["baseline"] == before["signals"] == after["baseline"]
-    assert set(after["signals"]) == set(before["signals"])
-    assert before["signals"]["nll"] != after["signals"]["nll"]
-    assert (after["signals"]["real_fraction"], after["signals"]["max_depth"]) == (0.5, 1.0)
+    assert set(after["signals"]) - set(before["signals"]) == {"depth_share_0", "depth_share_1"}
+    signals = after["signals"]
+    assert before["signals"]["nll"] != signals["nll"]
+    assert (signals["real_fraction"], signals["max_depth"], signals["depth_share_1"]) == (0.5, 1.0, 0.5)
     assert before["signals"]["real_fraction"] is None
-    assert 0 < after["signals"]["distinct_2"] <= 1
+    assert 0 < signals["distinct_2"] <= 1
     assert after["measured_on"]["budget_words"] == 32
-    assert all(value is None or math.isfinite(value) for value in after["signals"].values())
+    assert all(value is None or math.isfinite(value) for value in signals.values())
+    gate = predictions(round_1, "gate")
+    assert signals["accuracy"] == sum(one.value for one in gate) / len(gate)
+
+
+def test_the_round_s_synthetic_rows_are_measured_beside_the_student(run: Run, round_1: Path) -> None:
+    rows = read_rows(round_1 / "curated.jsonl", Candidate)
+    after = read_json(round_1 / "collapse.json")
+    assert after["measured_on"]["data_rows"] == len(rows)
+    assert after["signals"]["data_distinct_2"] < after["signals"]["distinct_2"], "one text, many times"
+    assert after["signals"]["data_vendi"] == pytest.approx(1)
+    assert read_json(run.round_dir(0) / "collapse.json")["signals"]["data_vendi"] is None
+
+
+def test_the_verdict_is_on_the_trend_of_the_rounds_and_calibrated_by_controls(
+    run: Run, round_1: Path, tmp_path: Path
+) -> None:
+    """Rounds 2 and 3 are round 1 again, but for a loss that was lower in rounds 1 and 2 than measured in round 3."""
+    copy = Run(Path(shutil.copytree(run.root, tmp_path / "trend")))
+    measured = read_json(round_1 / "collapse.json")["signals"]
+    controls = {name: [value, value * 1.001, value * 0.999] for name, value in measured.items() if value is not None}
+    write_json(tmp_path / "controls.json", {"signals": controls})
+    config = read_json(copy.root / "config.resolved.json")
+    config["collapse"]["controls"] = str(tmp_path / "controls.json")
+    write_json(copy.root / "config.resolved.json", config)
+    copy = Run(copy.root)
+    for round in (1, 2):
+        signals = {**measured, "nll": measured["nll"] * (0.7 + 0.1 * round)}
+        write_json(copy.round_dir(round) / "collapse.json", {"signals": signals})
+    shutil.copytree(run.adapter(1) or tmp_path, copy.round_dir(3) / "adapter")
+    after = read_json(evaluate(copy, 3) / "collapse.json")
+    assert (after["verdict"], after["calibrated"]) == ("stop", True), after["reason"]
+    assert after["reason"].startswith("nll (fit) rises by")
+    assert [one["signal"] for one in after["tests"] if one["alarm"]] == ["nll"]
+    assert "at most 0.05" in after["predicate"]
+    record = copy.stage(3, "eval").record()
+    assert {f"round-00{round}/collapse.json" for round in range(3)} <= set(record["inputs"])
 
 
 def test_a_complete_stage_is_left_alone(round_1: Path, run: Run) -> None:

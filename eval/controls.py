@@ -1,0 +1,132 @@
+"""Collect the spread of the collapse signals from runs on real data alone, for `collapse.controls`.
+
+    synthloop run configs/quickstart.yaml generate.recipes=[] roles={} rounds=5 decide.patience=5 seed=1 \\
+        collapse.action=none --run-dir runs/real-1                          and the same with other seeds
+    python -m eval.controls --run runs/quickstart --out controls.json runs/real-1 runs/real-2
+    synthloop run configs/quickstart.yaml collapse.controls=controls.json
+
+Each round from 1 on of a control run is one retrain. Rounds of a run differ by their training seed alone; runs of other
+seeds differ by their splits and frozen prompts too, so that the spread is that of another subsample, and of another
+`gate` (which errs to the safe side). What a run without synthetic rows can't measure, the diversity of kept rows
+(`data_...`), is taken from `NUM_DRAWS` draws of the train rows of --run, with replacement and as many as its newest
+round kept; it is left out, and then never tested, where --run has no such round yet. Teachers that change what they
+write from round to round (they are aimed at failures) vary by more than that.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from eval import collapse, diversity
+from eval.signals import WRITTEN, trends
+from eval.trend import MIN_CONTROLS
+from synthloop.child import run_child
+from synthloop.config import Config
+from synthloop.errors import UserError
+from synthloop.randomness import rng
+from synthloop.records import Candidate, Example
+from synthloop.store import Run, read_json, read_rows, stage_settings, write_json
+
+log = logging.getLogger("synthloop.eval")
+
+NUM_DRAWS = 20
+"""Of train rows; more would not make the student's controls any more numerous (chosen)."""
+
+Values = dict[str, list[float]]
+
+
+def main(arguments: argparse.Namespace) -> None:
+    """Write the controls and say how many values each signal has."""
+    run, others = Run(arguments.run), [Run(path) for path in arguments.controls]
+    values = collect(run, others)
+    names = sorted({other.root.resolve().name for other in others})
+    write_json(arguments.out, {"runs": names, "signals": values})
+    retrains = max(map(len, values.values()), default=0)
+    untested = [name for name in trends(run.config.collapse.num_prompts) if len(values.get(name, ())) < MIN_CONTROLS]
+    log.info("%s: %d signals of up to %d values from %s", arguments.out, len(values), retrains, ", ".join(names))
+    if untested:
+        log.warning("Fewer than %d values, so never tested with these: %s", MIN_CONTROLS, ", ".join(untested))
+
+
+def collect(run: Run, others: list[Run]) -> Values:
+    """Signal -> its values in the control rounds of `others`, and in draws of the real rows of `run`.
+
+    Raises:
+        UserError: a run that measures something else, trained on synthetic rows, or has no round to offer.
+    """
+    values: Values = {}
+    for other in others:
+        _check_comparable(run, other)
+        rounds = list(_rounds(other))
+        if not rounds:
+            raise UserError(f"{other.root}: no evaluated round after round 0. Let it run, with collapse.enabled=true.")
+        for signals in rounds:
+            for name in trends(1):
+                if (value := signals.get(name)) is not None:
+                    values.setdefault(name, []).append(value)
+    return values | _drawn(run)
+
+
+def _rounds(run: Run) -> Iterator[dict[str, float | None]]:
+    """The signals of each round after 0."""
+    for round in run.rounds():
+        path = run.round_dir(round) / "collapse.json"
+        if round == 0 or not run.stage(round, "eval").is_complete or not path.exists():
+            continue
+        if (count := read_json(run.round_dir(round) / "mix.json")["synthetic_rows"]) > 0:
+            raise UserError(
+                f"{run.root}: round {round} was trained on {count} synthetic rows. A control is trained on real data "
+                "alone: run it with generate.recipes=[] roles={}."
+            )
+        signals: dict[str, float | None] = read_json(path)["signals"]
+        yield signals
+
+
+def _check_comparable(run: Run, other: Run) -> None:
+    ours, theirs = _measuring(run.config), _measuring(other.config)
+    if different := [section for section in ours if ours[section] != theirs[section]]:
+        raise UserError(
+            f"{other.root} measures other signals than {run.root}: {', '.join(different)} differ. A control run has "
+            "the same config but for seed, rounds, generate and roles."
+        )
+
+
+def _measuring(config: Config) -> dict[str, Any]:
+    """The settings that signals of real-only rounds depend on, the seed apart."""
+    sections = {name: one for stage in ("data", "train", "eval") for name, one in stage_settings(config, stage).items()}
+    sections["collapse"] = {name: sections["collapse"][name] for name in ("num_prompts", "sampling")}
+    return {name: one for name, one in sections.items() if name != "seed"}
+
+
+def _drawn(run: Run) -> Values:
+    """The `data_` signals of rows drawn from the real train rows, as if curation had kept those."""
+    kept = [path for round in run.rounds() if (path := run.round_dir(round) / "curated.jsonl").exists()]
+    size = len(read_rows(kept[-1], Candidate)) if kept else 0
+    if size == 0:
+        return {}
+    texts = [collapse.whole_text(one) for one in read_rows(run.split("train"), Example)[: collapse.MAX_REAL_ROWS]]
+    real, budget = diversity.reference(texts), collapse.pool_budget(run.config)
+    values: Values = {}
+    for draw in range(NUM_DRAWS):
+        seen = diversity.sample(rng(run.config.seed, "controls", draw).choices(texts, k=size), budget)
+        measured = {**diversity.profile(seen, real), "mean_length": seen.num_words / size}
+        for name in WRITTEN:
+            if (value := measured[name]) is not None:
+                values.setdefault(f"data_{name}", []).append(value)
+    return values
+
+
+def parser() -> argparse.ArgumentParser:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--run", type=Path, required=True, help="the run to calibrate, or one of the same config")
+    options.add_argument("--out", type=Path, required=True, help="the file to write")
+    options.add_argument("controls", type=Path, nargs="+", help="run directories of runs on real data alone")
+    return options
+
+
+if __name__ == "__main__":
+    run_child(main, parser=parser())
