@@ -43,7 +43,7 @@ def test_the_bound_is_that_of_student_s_t() -> None:
 
 
 def test_the_bound_of_an_open_horizon_is_robbins_confidence_sequence() -> None:
-    """Half of the signal's 2.5% is for the spread, half for the sequence: the mixture is worth 1/0.0125 at the bound."""
+    """Half of the signal's 2.5% is for the spread, half for the sequence: the e-value is 1/0.0125 at the bound."""
     found = said([2.0, 2.3, 2.6, 2.9], rule=Rule(horizon=None)).tests[0]
     assert found.bound is not None
     assert found.slope is not None
