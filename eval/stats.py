@@ -73,8 +73,10 @@ def bootstrap(
         return Interval(float(data[0]), float(data[0]))
     # Batches bound the memory to a few megabytes for any n.
     batch = max(1, 1_000_000 // len(data))
+    # The acceleration of BCa cubes the values, which underflows below 1e-100; a power of two changes no digit.
+    scale = 2.0 ** math.floor(math.log2(max(abs(data[0]), abs(data[-1]))))
     result = stats.bootstrap(
-        (data,),
+        (data / scale,),
         np.mean,
         confidence_level=confidence,
         n_resamples=RESAMPLES,
@@ -82,7 +84,7 @@ def bootstrap(
         rng=np.random.default_rng(seed),
         batch=batch,
     )
-    return Interval(float(result.confidence_interval.low), float(result.confidence_interval.high))
+    return Interval(float(result.confidence_interval.low * scale), float(result.confidence_interval.high * scale))
 
 
 def paired_gain(old: Sequence[float], new: Sequence[float], confidence: float = 0.95, seed: int = 0) -> PairedGain:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
@@ -115,6 +115,7 @@ def test_bootstrap_is_near_the_normal_interval(method: str) -> None:
 
 
 @settings(deadline=None, max_examples=20)
+@example([0.0, 6.7821913965793625e-183])
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=30))
 def test_intervals_hold_the_mean_and_ignore_order(values: list[float]) -> None:
     interval = stats.mean_interval(values, 0.95)
