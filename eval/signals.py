@@ -155,10 +155,10 @@ SIGNALS: dict[str, Callable[[Observation], float | None]] = {
 WRITTEN: dict[str, Signal] = {
     "entropy": Signal("diversity", "down", assumed=0.02),
     "distinct_2": Signal("diversity", "down", assumed=0.03),
-    "compression_ratio": Signal("diversity", "up", assumed=0.03),
+    "compression_ratio": Signal("diversity", "up", assumed=0.05),
     "js_to_real": Signal("diversity", "up", unit=1.0, assumed=0.02),
     "rare_type_coverage": Signal("diversity", "down", assumed=0.15),
-    "vendi": Signal("diversity", "down", assumed=0.05),
+    "vendi": Signal("diversity", "down", assumed=0.2),
     "mean_length": Signal("diversity", "down", assumed=0.1),
 }
 """Signals that are measured of any texts; the spreads assumed are explained in `trends`."""
@@ -180,8 +180,8 @@ def measure(seen: Observation) -> dict[str, float | None]:
 def trends(num_texts: int) -> dict[str, Signal]:
     """The signals that are tested for a trend. A share of `num_texts` texts moves by one text at the least.
 
-    The spreads assumed without controls are those of real-only retrains in `scripts/study_collapse.py`, rounded up, and
-    for scores that of a share of 64.
+    The spreads assumed without controls are two to four times those of real-only retrains in
+    `scripts/study_collapse.py`, which looks at more text than a loop does; for scores, that of a share of 64.
     """
     share = Signal("fit", "down", unit=1.0, resolution=1 / num_texts, assumed=0.06)
     found = {

@@ -53,13 +53,21 @@ def growth(curves: Curves, arm: str, name: str) -> tuple[Band, Band]:
     return band([chain[-1] - chain[1] for chain in chains]), band(late)
 
 
-def verdicts(chain: Sequence[Signals], controls: Sequence[Signals], rule: Rule) -> list[Verdict]:
+class Case(NamedTuple):
+    """How a run would be set up: its rule, and whether it has controls."""
+
+    title: str
+    rule: Rule
+    calibrated: bool = True
+
+
+def verdicts(chain: Sequence[Signals], controls: Sequence[Signals], case: Case) -> list[Verdict]:
     """What the loop would have said after rounds 1, 2, ... of `chain`, whose first entry is round 0."""
     known = {name: [value for one in controls if (value := one[name]) is not None] for name in SIGNALS}
     said = []
     for newest in range(1, len(chain)):
         history = {name: {round: chain[round][name] for round in range(newest + 1)} for name in SIGNALS}
-        said.append(trend.judge(history, SIGNALS, known, rule))
+        said.append(trend.judge(history, SIGNALS, known if case.calibrated else None, case.rule))
     return said
 
 
@@ -68,11 +76,11 @@ def first(said: Sequence[Verdict], *names: str) -> int | None:
     return next((round for round, one in enumerate(said, start=1) if one.verdict in names), None)
 
 
-def judge_arm(curves: Curves, arm: str, rule: Rule) -> dict[str, Any]:
+def judge_arm(curves: Curves, arm: str, case: Case) -> dict[str, Any]:
     """By seed: the first round with an alarm and with 'stop'; and which signals were in the first alarms."""
     alarms, stops, signals = {}, {}, Counter[str]()
     for seed, chain in curves["chains"][arm].items():
-        said = verdicts(chain, curves["chains"]["controls"][seed], rule)
+        said = verdicts(chain, curves["chains"]["controls"][seed], case)
         alarms[seed], stops[seed] = first(said, "warn", "stop"), first(said, "stop")
         if (round := alarms[seed]) is not None:
             signals.update(one.signal for one in said[round - 1].tests if one.alarm)
@@ -97,7 +105,7 @@ def null_of(curves: Curves) -> Null:
     return Null(names, np.concatenate(tables).mean(axis=0), np.concatenate(scaled))
 
 
-def judge_null(curves: Curves, kind: str, rule: Rule, num_chains: int) -> dict[str, Any]:
+def judge_null(curves: Curves, kind: str, case: Case, num_chains: int) -> dict[str, Any]:
     """How many chains without a trend have an alarm in any round; exact 95% interval (Clopper and Pearson 1934)."""
     from scipy import stats
 
@@ -107,7 +115,7 @@ def judge_null(curves: Curves, kind: str, rule: Rule, num_chains: int) -> dict[s
     for _ in range(num_chains):
         drawn = _draw(null, kind, num_controls + curves["rounds"] + 1, generator)
         rows = [dict.fromkeys(SIGNALS) | dict(zip(null.names, one.tolist(), strict=True)) for one in null.mean + drawn]
-        alarms += first(verdicts(rows[num_controls:], rows[:num_controls], rule), "warn", "stop") is not None
+        alarms += first(verdicts(rows[num_controls:], rows[:num_controls], case), "warn", "stop") is not None
     interval = stats.binomtest(alarms, num_chains).proportion_ci(method="exact")
     return {"alarms": alarms, "chains": num_chains, "ci_low": float(interval.low), "ci_high": float(interval.high)}
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from eval import diversity
 from eval.diversity import Reference
-from eval.signals import WRITTEN
+from eval.signals import WRITTEN, trends
 from eval.trend import Signal
 from scripts import word_lm
 from scripts.word_lm import Ids, Model, Vocabulary
@@ -23,8 +23,8 @@ from synthloop.randomness import derive_seed, rng
 
 ARMS = ("replace", "10% real", "30% real", "50% real", "capped", "accumulate", "real only")
 
-SIGNALS: dict[str, Signal] = {"nll": Signal("fit", "up"), "nll_rare": Signal("fit", "up"), **WRITTEN}
-"""What is measured of a generation: the signals of `eval/signals.py` that need no task and no slices."""
+SIGNALS: dict[str, Signal] = {name: trends(500)[name] for name in ("nll", "nll_rare", *WRITTEN)}
+"""What is measured of a generation: the signals of a loop that need no task, no slices and no synthetic pool."""
 
 Signals = dict[str, float | None]
 

@@ -169,7 +169,7 @@ class Collapse(Section):
     window: int = Field(default=5, ge=3)
     horizon: Annotated[int, Field(ge=3)] | Literal["open"] | None = None
     margin: float = Field(default=0.005, ge=0)
-    uncalibrated_margin: float = Field(default=0.05, ge=0)
+    uncalibrated_margin: float = Field(default=0.02, ge=0)
     controls: Path | None = None
 
 

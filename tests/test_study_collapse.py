@@ -11,12 +11,13 @@ import pytest
 
 from eval.trend import Rule
 from scripts import curves_svg, detection, recursion, study_collapse, word_lm
+from scripts.detection import Case
 from scripts.recursion import ARMS, SIGNALS
 from scripts.study_collapse import QUICK, Job, run_job
 from synthloop.store import read_json
 from tests.real_data import real_data
 
-RULE = Rule(horizon=4)
+CASE = Case("four rounds", Rule(horizon=4))
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +36,8 @@ def test_it_runs_to_its_end_without_any_data(tmp_path: Path, monkeypatch: pytest
     assert all(len(chain) == 4 for arm in ARMS for chain in curves["chains"][arm].values())
     assert all(set(one) == set(SIGNALS) for one in curves["chains"]["replace"]["1"])
     found = read_json(tmp_path / "detection.json")
-    assert set(found) == {"3", "open"}
-    assert found["3"]["nulls"]["normal"]["chains"] == 2
+    assert set(found) == {"3 rounds", "open horizon", "3 rounds, no margin", "3 rounds, no controls"}
+    assert found["3 rounds"]["nulls"]["normal"]["chains"] == 2
     ET.parse(tmp_path / "curves.svg")
 
 
@@ -99,7 +100,7 @@ def made_up(slope: float) -> dict[str, Any]:
 
 def test_what_rises_is_found_and_what_does_not_is_not() -> None:
     curves = made_up(0.3)
-    rising, flat = (detection.judge_arm(curves, arm, RULE) for arm in ("replace", "real only"))
+    rising, flat = (detection.judge_arm(curves, arm, CASE) for arm in ("replace", "real only"))
     assert set(rising["first_stop"].values()) == {3}
     assert next(iter(rising["first_signals"])) == "nll"
     assert set(flat["first_alarm"].values()) == {None}
@@ -110,9 +111,9 @@ def test_what_rises_is_found_and_what_does_not_is_not() -> None:
 
 def test_null_chains_alarm_at_most_as_often_as_stated() -> None:
     for kind in ("normal", "resampled"):
-        found = detection.judge_null(made_up(0.0), kind, RULE, 100)
+        found = detection.judge_null(made_up(0.0), kind, CASE, 100)
         assert found["ci_low"] <= 0.05, found
-        assert found["alarms"] == detection.judge_null(made_up(0.0), kind, RULE, 100)["alarms"], "seeded"
+        assert found["alarms"] == detection.judge_null(made_up(0.0), kind, CASE, 100)["alarms"], "seeded"
 
 
 def test_bands_and_medians() -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from eval.diversity import rare_types
 from eval.run import main, parser
 from synthloop import chat
 from synthloop.config import Config, dump, parse
@@ -134,7 +137,7 @@ def test_the_record_holds_inputs_tokens_and_counts(run: Run, round_1: Path) -> N
 
 
 def test_likelihood_of_real_text_is_that_of_the_training_loss(run: Run, round_1: Path) -> None:
-    """collapse/nll against the loss of plain transformers + PEFT on the rows that training sees."""
+    """collapse/nll and nll_rare against the loss of plain transformers + PEFT on the rows that training sees."""
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
@@ -143,16 +146,24 @@ def test_likelihood_of_real_text_is_that_of_the_training_loss(run: Run, round_1:
     model = PeftModel.from_pretrained(model, run.adapter(1)).eval()
     tokenizer = chat.load_tokenizer(run.config.student.model)
     gate = read_rows(run.split("gate"), Example)
-    total, count = 0.0, 0
+    train = tokenise(tokenizer, [real_row(example) for example in read_rows(run.split("train"), Example)])
+    known = Counter(token for row in train for token in itertools.compress(row.input_ids, row.completion_mask))
+    common = torch.tensor(sorted(known.keys() - rare_types(known)))
+    total, rare_total, count, rare_count = 0.0, 0.0, 0, 0
     for row in tokenise(tokenizer, [real_row(example) for example in gate]):
         ids, mask = torch.tensor([row.input_ids]), torch.tensor(row.completion_mask[1:]).bool()
         with torch.no_grad():
             logprobs = model(ids).logits[0, :-1].log_softmax(-1)
-        total -= float(logprobs.gather(1, ids[0, 1:, None])[mask].sum())
-        count += int(mask.sum())
+        found = logprobs.gather(1, ids[0, 1:, None])[:, 0]
+        rare = mask & ~torch.isin(ids[0, 1:], common)
+        total, rare_total = total - float(found[mask].sum()), rare_total - float(found[rare].sum())
+        count, rare_count = count + int(mask.sum()), rare_count + int(rare.sum())
+    assert 0 < rare_count < count / 2
     collapse = read_json(round_1 / "collapse.json")
     assert collapse["measured_on"]["nll_tokens"] == count
+    assert collapse["measured_on"]["nll_rare_tokens"] == rare_count
     assert collapse["signals"]["nll"] == pytest.approx(total / count, rel=1e-3)
+    assert collapse["signals"]["nll_rare"] == pytest.approx(rare_total / rare_count, rel=1e-3)
 
 
 def test_collapse_signals(run: Run, round_1: Path) -> None:
