@@ -73,8 +73,8 @@ class Rule(NamedTuple):
     """How to judge: `synthloop.config.Collapse` in numbers. `horizon` None is an open end.
 
     The margins, shares of a signal's level a round, were chosen on chains that `scripts/study_collapse.py` does not
-    report (`--first-seed 100`): half a percent is above the slow drift under accumulated data and far below the loss under
-    10% real data, which rises by 3% a round at first; without controls four times as much is asked.
+    report (`--first-seed 100`): half a percent is above the slow drift of the loss under accumulated data and far below
+    that under 10% real data, 3% a round at first. Without controls four times as much is asked.
     """
 
     alpha: float = 0.05
