@@ -12,7 +12,7 @@ seeds differ by their splits and frozen prompts too, so that the spread is that 
 round kept; it is left out, and then never tested, where --run has no such round yet. Teachers that change what they
 write from round to round (they are aimed at failures) vary by more than that.
 
-Have eight retrains or more: Student's quantile for five signals and six rounds is 9.5 with four of them, 4.6 with eight.
+Have eight retrains or more: for five signals and six rounds Student's quantile is 9.5 with four, 4.6 with eight.
 """
 
 from __future__ import annotations
