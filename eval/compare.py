@@ -17,7 +17,7 @@ from synthloop.store import Run, read_rows
 def best_predictions(root: Path) -> tuple[int, dict[str, Prediction]]:
     """(best round, example id -> prediction on `test`). Raises `UserError` where the run has not ended."""
     run = Run(root)
-    best = run.accepted_round(before=10**9)
+    best = run.best_round()
     if not run.stage(best, "test").is_complete:
         raise UserError(f"{root}: round {best} has no `test` scores yet. Let the run end: synthloop run CONFIG.")
     rows = read_rows(run.round_dir(best) / "eval" / "test.jsonl", Prediction)

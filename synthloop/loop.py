@@ -17,7 +17,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -297,6 +297,8 @@ def decide(run: Run, round: int) -> None:
         if reaction.blocks and round > 0:
             accepted, reason = False, f"rolled back: {reaction.told}"
         best = round if accepted else run.accepted_round(round)
+        if reaction.stop:
+            best = best_on_gate(run, [one["round"] for one in before if one["accepted"] and one["round"] > 0])
         rejected = [*(not one["accepted"] for one in before), not accepted]
         spent = spending(run)
         stop = reaction.stop or _stop(run.config, rejected, spent)
@@ -316,6 +318,15 @@ def decide(run: Run, round: int) -> None:
                 "measures": reaction.measures,
             },
         )
+
+
+def best_on_gate(run: Run, rounds: Sequence[int]) -> int:
+    """The round of `rounds` with the highest score on `gate`, the earliest of equals; 0 where there are none.
+
+    After a collapse the last accepted round is not the best one: a trend was going on before it was told from noise.
+    """
+    scores = {one: read_json(run.round_dir(one) / "eval" / "scores.json")["splits"]["gate"]["value"] for one in rounds}
+    return max(scores, key=lambda one: (scores[one], -one), default=0)
 
 
 def judge(config: Config, round: int, gate: dict[str, Any] | None) -> tuple[bool, str]:

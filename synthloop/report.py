@@ -13,7 +13,7 @@ def build(run: Run) -> dict[str, Any]:
     """The report as DESIGN section 8 gives it; parts that a run has not reached yet are None."""
     decided = [one["round"] for one in run.decided()]
     rounds = [round_facts(run, round) for round in decided]
-    best = run.accepted_round(before=10**9)
+    best = run.best_round()
     return {
         "name": run.config.name,
         "rounds": rounds,

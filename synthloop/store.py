@@ -137,6 +137,8 @@ def stage_settings(config: Config, stage: str) -> dict[str, Any]:
     settings = {section: _tracked(plain[section]) for section in SETTINGS[stage]}
     if stage in ("generate", "curate"):
         settings["files"] = {name: sha256(path) for name, path in _files(config, stage) if path.exists()}
+    if stage == "eval" and config.collapse.controls is not None and config.collapse.controls.exists():
+        settings["files"] = {"collapse.controls": sha256(config.collapse.controls)}
     return settings
 
 
@@ -297,6 +299,11 @@ class Run:
     def accepted_round(self, before: int) -> int:
         """The last accepted round before round `before`; 0 is the untouched student."""
         return max((r["round"] for r in self.decided() if r["accepted"] and r["round"] < before), default=0)
+
+    def best_round(self) -> int:
+        """The best round so far, as the last decision names it; 0 is the untouched student."""
+        decided = self.decided()
+        return int(decided[-1]["best_round"]) if decided else 0
 
     def adapter(self, round: int) -> Path | None:
         """The LoRA adapter of a round; None for round 0."""

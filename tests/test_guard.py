@@ -33,11 +33,19 @@ def test_stop_ends_the_run_and_keeps_the_last_good_adapter(tmp_path: Path) -> No
     assert last["stopped_by"] == "collapse: nll rises"
     assert "nll rises" in last["reaction"]
     assert "nll rises" in rounds(run)[1]["reaction"]
-    assert read_json(run.root / "best_adapter" / "adapter_config.json") == {"round": 2}
+    assert read_json(run.root / "best_adapter" / "adapter_config.json") == {"round": 1}  # all equal on gate
     metrics = [json.loads(line) for line in (run.root / "metrics.jsonl").read_text().splitlines()]
     assert [one["collapse/verdict"] for one in metrics[:4]] == ["uncalibrated", "warn", "uncalibrated", "stop"]
     assert "nll rises" in metrics[3]["collapse/reaction"]
     assert report.build(run)["rounds"][3]["reaction"] == last["reaction"]
+
+
+def test_after_a_collapse_the_best_round_is_the_best_on_gate(tmp_path: Path) -> None:
+    script = {"collapse": {"4": "stop"}, "gains": {"1": 0.1, "2": 0.3, "3": 0.2, "4": 0.2}}
+    run = start(tmp_path, script, config(rounds=5))
+    assert [one["best_round"] for one in rounds(run)] == [0, 1, 2, 3, 2]
+    assert read_json(run.root / "best_adapter" / "adapter_config.json") == {"round": 2}
+    assert report.build(run)["best_round"] == 2
 
 
 def test_with_the_guard_off_the_run_goes_on(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def export(run: Run, round: int | None, target: Path, merge: bool) -> None:
     Raises:
         UserError: no round was accepted, the round was not trained, or `target` is not empty.
     """
-    number = run.accepted_round(before=10**9) if round is None else round
+    number = run.best_round() if round is None else round
     adapter = run.adapter(number)
     if adapter is None:
         raise UserError(

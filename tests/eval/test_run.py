@@ -65,7 +65,9 @@ def evaluate(run: Run, round: int, *stages: str) -> Path:
 
 def decide(run: Run, round: int, accepted: bool) -> None:
     with run.stage(round, "decide").write([]) as stage:
-        write_json(stage.folder / "round.json", {"round": round, "accepted": accepted})
+        write_json(
+            stage.folder / "round.json", {"round": round, "accepted": accepted, "best_round": round if accepted else 0}
+        )
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ import pytest
 from synthloop.chat import load_tokenizer
 from synthloop.errors import UserError
 from synthloop.store import Run, write_json
-from tests.train.test_mix import make_run
+from tests.train.test_mix_stage import make_run
 from train.export import export
 
 
@@ -30,7 +30,7 @@ def make_trained_run(root: Path, model: Path) -> Run:
     scores = {"metric": "exact_match", "value": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n": 100}
     write_json(run.round_dir(1) / "eval" / "scores.json", {"splits": {"gate": scores}})
     with run.stage(1, "decide").write([]) as out:
-        write_json(out.folder / "round.json", {"round": 1, "accepted": True})
+        write_json(out.folder / "round.json", {"round": 1, "accepted": True, "best_round": 1})
     return run
 
 

@@ -17,7 +17,7 @@ from synthloop.errors import UserError
 from synthloop.records import Row
 from synthloop.store import write_rows
 from tests.train.jobs import example_rows, write_data, write_job
-from tests.train.test_mix import make_run
+from tests.train.test_mix_stage import make_run
 from train.checkpoints import interval, latest_complete, remove_incomplete
 from train.run import folder_writer, refuse_other
 
