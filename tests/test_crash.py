@@ -42,8 +42,7 @@ def exists(pattern: str) -> Callable[[Path], bool]:
 
 KILL_POINTS: dict[str, Callable[[Path], bool]] = {
     "in the baseline's evaluation": exists("round-000/eval.partial/eval/probe.jsonl"),
-    "early in generation": lambda root: num_replies(root, "1/generate") >= 20,
-    "late in generation": lambda root: num_replies(root, "1/generate") >= 300,
+    "in generation": lambda root: num_replies(root, "1/generate") >= 150,
     "in curation": exists("round-001/logs/curate.log"),
     "in the mix": exists("round-001/logs/mix.log"),
     "before the first checkpoint": exists("round-001/logs/train.log"),
