@@ -6,12 +6,13 @@ Wang et al., "Self-Consistency Improves Chain of Thought Reasoning in Language M
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from generate.context import Ask, Context, Outcome, Reply
+from generate.context import Ask, Context, Reject, Reply
+from synthloop.records import Candidate
 
 
 class VotingConfig(BaseModel):
@@ -30,16 +31,24 @@ def majority(votes: Sequence[str | None]) -> str | None:
     return Counter(parsed).most_common(1)[0][0] if parsed else None
 
 
-def solve(problem: Reply, ctx: Context) -> Generator[list[Ask], Any, Outcome]:
+def unusable(problem: Reply) -> str | None:
+    """Why `problem` is no problem to go on with, as a recipe's reason; None where it is."""
+    if problem.truncated:
+        return "truncated: the new problem hit max_tokens"
+    return None if problem else "empty: the new problem has no text"
+
+
+def solve(
+    problem: Reply, ctx: Context, *, scores: Mapping[str, float] | None = None, lineage: Mapping[str, Any] | None = None
+) -> Generator[list[Ask], Any, Candidate | Reject]:
     """Ask for `config.num_solutions` solutions; the candidate is the first that gives the majority answer.
 
-    A truncated solution has no vote: its answer may be one it had not yet taken back.
+    A truncated solution has no vote: its answer may be one it had not yet taken back. `scores` and `lineage` are the
+    recipe's own, as in `ctx.candidate`.
     """
     cfg: VotingConfig = ctx.config
-    if problem.truncated:
-        return ctx.reject("truncated: the new problem hit max_tokens")
-    if not problem:
-        return ctx.reject("empty: the new problem has no text")
+    if reason := unusable(problem):
+        return ctx.reject(reason)
     prompt = ctx.task.messages(problem)[-1]["content"]
     solutions = yield [
         ctx.ask("teacher", "solve.jinja", problem=problem, prompt=prompt, sample=i, sampling=cfg.solve_sampling)
@@ -49,4 +58,6 @@ def solve(problem: Reply, ctx: Context) -> Generator[list[Ask], Any, Outcome]:
     answer = majority(votes)
     if answer is None:
         return ctx.reject("no solution has an answer that parses")
-    return ctx.candidate(problem, solutions[votes.index(answer)], answer=answer, votes=votes)
+    return ctx.candidate(
+        problem, solutions[votes.index(answer)], answer=answer, votes=votes, scores=scores, lineage=lineage
+    )

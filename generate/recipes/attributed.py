@@ -23,7 +23,6 @@ from typing import Annotated
 from pydantic import Field
 
 from generate.context import Context, Conversation
-from generate.lineage import traced
 from generate.voting import VotingConfig, solve
 from synthloop.records import Seed
 
@@ -61,8 +60,7 @@ def run(seed: Seed, ctx: Context) -> Conversation:
         conditions=conditions,
         sampling=cfg.problem_sampling,
     )
-    outcome = yield from solve(problem, ctx)
-    return traced(outcome, cell=conditions)
+    return (yield from solve(problem, ctx, lineage={"cell": conditions}))
 
 
 def number_of(seed: Seed) -> int:

@@ -22,8 +22,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from generate.context import Ask, Context, Conversation, Reject, Reply
-from generate.proposing import answered, unusable
-from generate.voting import VotingConfig
+from generate.voting import VotingConfig, solve, unusable
 from synthloop.plugins import RoleName
 from synthloop.records import Candidate, Seed
 from synthloop.similarity import normalise, words
@@ -70,7 +69,7 @@ def run(seed: Seed, ctx: Context) -> Conversation:
         if reason := unusable(evolved) or _copied(problem, evolved) or (yield from _no_gain(problem, evolved, ctx)):
             outcomes.append(ctx.reject(reason))
             continue
-        outcome = yield from answered(evolved, ctx, scores={}, lineage={"operators": [*path, operator]})
+        outcome = yield from solve(evolved, ctx, lineage={"operators": [*path, operator]})
         if isinstance(outcome, Candidate):
             if reason := _refused(outcome.completion):
                 outcome = ctx.reject(reason)

@@ -21,7 +21,6 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from generate.context import Ask, Context, Conversation, Outcome
-from generate.lineage import traced
 from generate.memory import MemoryStream
 from generate.voting import VotingConfig, solve
 from synthloop.records import Seed
@@ -106,8 +105,8 @@ def live(who: str, steps: list[str], stream: MemoryStream, ctx: Context) -> Gene
         problem = yield ctx.ask(
             "teacher", "personas_ask.jinja", who=who, step=step, memories=memories, sampling=sampling
         )
-        outcome = yield from solve(problem, ctx)
-        outcomes.append(traced(outcome, persona=who, step=step, memories=memories))
+        lineage = {"persona": who, "step": step, "memories": memories}
+        outcomes.append((yield from solve(problem, ctx, lineage=lineage)))
         if not problem.truncated:
             stream.add(f"I asked: {problem}", ASKED_IMPORTANCE, hour)
     return outcomes

@@ -12,6 +12,7 @@ A seed without a wrong answer (no failure was left, or `seeds: random`) is varie
 from __future__ import annotations
 
 from generate.context import Context, Conversation
+from generate.proposing import new_problem
 from generate.voting import VotingConfig, solve
 from synthloop.records import Seed
 
@@ -23,6 +24,5 @@ class Config(VotingConfig):
 
 
 def run(seed: Seed, ctx: Context) -> Conversation:
-    template = "variation.jinja" if seed.response is None else "repair.jinja"
-    problem = yield ctx.ask("teacher", template, sampling=ctx.config.problem_sampling)
+    problem = yield new_problem(seed, ctx, ctx.config.problem_sampling)
     return (yield from solve(problem, ctx))

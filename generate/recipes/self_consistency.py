@@ -17,8 +17,8 @@ from __future__ import annotations
 from pydantic import Field
 
 from generate.context import Context, Conversation
-from generate.proposing import new_problem, unusable
-from generate.voting import VotingConfig, majority
+from generate.proposing import new_problem
+from generate.voting import VotingConfig, majority, unusable
 from synthloop.plugins import RoleName
 from synthloop.records import Seed
 

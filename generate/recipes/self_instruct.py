@@ -21,9 +21,8 @@ from typing import Annotated
 from pydantic import BaseModel, Field, StringConstraints
 
 from generate.context import Context, Conversation, Reject, Reply
-from generate.proposing import answered
 from generate.rouge import rouge_l
-from generate.voting import VotingConfig
+from generate.voting import VotingConfig, solve
 from synthloop.records import Candidate, Seed
 
 SEEDS = "any"
@@ -66,5 +65,5 @@ def run(seed: Seed, ctx: Context) -> Conversation:
             continue
         pool.append(text)
         problem = Reply(reply.completion.model_copy(update={"text": text}))
-        outcomes.append((yield from answered(problem, ctx, scores={"rouge_l": likeness}, lineage={})))
+        outcomes.append((yield from solve(problem, ctx, scores={"rouge_l": likeness})))
     return outcomes

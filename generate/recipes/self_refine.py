@@ -21,7 +21,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from generate.context import Ask, Context, Conversation, Outcome, Reply
-from generate.proposing import new_problem, unusable
+from generate.proposing import new_problem
+from generate.voting import unusable
 from synthloop.plugins import RoleName
 from synthloop.records import Seed
 

@@ -24,8 +24,7 @@ from pydantic import ConfigDict, Field
 from generate import sandbox
 from generate.acting import ActingConfig, Trajectory, act, turns
 from generate.context import Context, Conversation
-from generate.proposing import unusable
-from generate.voting import majority
+from generate.voting import majority, unusable
 from synthloop.records import Seed
 
 SEEDS = "any"
