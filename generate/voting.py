@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from generate.context import Ask, Context, Reject, Reply
+from generate.gates import flaw
 from synthloop.records import Candidate
 
 
@@ -31,13 +32,6 @@ def majority(votes: Sequence[str | None]) -> str | None:
     return Counter(parsed).most_common(1)[0][0] if parsed else None
 
 
-def unusable(problem: Reply) -> str | None:
-    """Why `problem` is no problem to go on with, as a recipe's reason; None where it is."""
-    if problem.truncated:
-        return "truncated: the new problem hit max_tokens"
-    return None if problem else "empty: the new problem has no text"
-
-
 def solve(
     problem: Reply, ctx: Context, *, scores: Mapping[str, float] | None = None, lineage: Mapping[str, Any] | None = None
 ) -> Generator[list[Ask], Any, Candidate | Reject]:
@@ -47,7 +41,7 @@ def solve(
     recipe's own, as in `ctx.candidate`.
     """
     cfg: VotingConfig = ctx.config
-    if reason := unusable(problem):
+    if reason := flaw(problem, "new problem"):
         return ctx.reject(reason)
     prompt = ctx.task.messages(problem)[-1]["content"]
     solutions = yield [

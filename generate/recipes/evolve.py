@@ -22,7 +22,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from generate.context import Ask, Context, Conversation, Reject, Reply
-from generate.voting import VotingConfig, solve, unusable
+from generate.gates import flaw
+from generate.voting import VotingConfig, solve
 from synthloop.plugins import RoleName
 from synthloop.records import Candidate, Seed
 from synthloop.similarity import normalise, words
@@ -66,7 +67,11 @@ def run(seed: Seed, ctx: Context) -> Conversation:
         operator = draw.choice(cfg.operators)
         template = "evolve_breadth.jinja" if operator == "broaden" else "evolve_depth.jinja"
         evolved = yield ctx.ask("teacher", template, problem=problem, operator=operator, sampling=cfg.problem_sampling)
-        if reason := unusable(evolved) or _copied(problem, evolved) or (yield from _no_gain(problem, evolved, ctx)):
+        if (
+            reason := flaw(evolved, "new problem")
+            or _copied(problem, evolved)
+            or (yield from _no_gain(problem, evolved, ctx))
+        ):
             outcomes.append(ctx.reject(reason))
             continue
         outcome = yield from solve(evolved, ctx, lineage={"operators": [*path, operator]})

@@ -23,6 +23,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from generate.context import Ask, Context, Conversation, Reply
+from generate.gates import flaw
+from generate.proposing import new_problem
 from synthloop.plugins import RoleName
 from synthloop.records import Seed
 
@@ -70,11 +72,9 @@ def run(seed: Seed, ctx: Context) -> Conversation:
     problem, messages, gold = seed.example.input, seed.example.messages, seed.example.answer
     if seed.response is not None:  # held out: not to be trained on as it is
         gold = None
-        problem = yield ctx.ask("teacher", "repair.jinja", sampling=cfg.problem_sampling)
-        if problem.truncated:
-            return ctx.reject("truncated: the new problem hit max_tokens")
-        if not problem:
-            return ctx.reject("empty: the new problem has no text")
+        problem = yield new_problem(seed, ctx, cfg.problem_sampling)
+        if reason := flaw(problem, "new problem"):
+            return ctx.reject(reason)
         messages = ctx.task.messages(problem)
 
     replies = yield [

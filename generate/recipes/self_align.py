@@ -22,6 +22,7 @@ from pydantic import BaseModel, Field, RootModel
 
 from generate.context import Context, Conversation
 from generate.gates import flaw, malformed
+from generate.proposing import new_problem
 from generate.voting import VotingConfig, majority
 from synthloop.config import parse, read_yaml
 from synthloop.records import Seed
@@ -58,8 +59,7 @@ def read_principles(path: Path) -> dict[str, str]:
 def run(seed: Seed, ctx: Context) -> Conversation:
     cfg: Config = ctx.config
     principles = read_principles(cfg.principles)
-    template = "variation.jinja" if seed.response is None else "repair.jinja"
-    problem = yield ctx.ask("teacher", template, sampling=cfg.problem_sampling)
+    problem = yield new_problem(seed, ctx, cfg.problem_sampling)
     if refusal := flaw(problem, "new problem"):
         return ctx.reject(refusal)
 

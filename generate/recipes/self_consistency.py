@@ -17,8 +17,9 @@ from __future__ import annotations
 from pydantic import Field
 
 from generate.context import Context, Conversation
+from generate.gates import flaw
 from generate.proposing import new_problem
-from generate.voting import VotingConfig, majority, unusable
+from generate.voting import VotingConfig, majority
 from synthloop.plugins import RoleName
 from synthloop.records import Seed
 
@@ -35,7 +36,7 @@ class Config(VotingConfig):
 def run(seed: Seed, ctx: Context) -> Conversation:
     cfg: Config = ctx.config
     problem = yield new_problem(seed, ctx, cfg.problem_sampling)
-    if reason := unusable(problem):
+    if reason := flaw(problem, "new problem"):
         return ctx.reject(reason)
     prompt = ctx.task.messages(problem)[-1]["content"]
     solutions = yield [

@@ -21,8 +21,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from generate.context import Ask, Context, Conversation, Outcome, Reply
+from generate.gates import flaw
 from generate.proposing import new_problem
-from generate.voting import unusable
 from synthloop.plugins import RoleName
 from synthloop.records import Seed
 
@@ -57,7 +57,7 @@ class Critique(BaseModel):
 def run(seed: Seed, ctx: Context) -> Conversation:
     cfg: Config = ctx.config
     problem = yield new_problem(seed, ctx, cfg.problem_sampling)
-    if reason := unusable(problem):
+    if reason := flaw(problem, "new problem"):
         return ctx.reject(reason)
     given: dict[str, Any] = {"problem": problem, "prompt": ctx.task.messages(problem)[-1]["content"]}
     answer = yield ctx.ask("teacher", "solve.jinja", **given, sampling=cfg.solve_sampling)

@@ -24,7 +24,8 @@ from pydantic import ConfigDict, Field
 from generate import sandbox
 from generate.acting import ActingConfig, Trajectory, act, turns
 from generate.context import Context, Conversation
-from generate.voting import majority, unusable
+from generate.gates import flaw
+from generate.voting import majority
 from synthloop.records import Seed
 
 SEEDS = "any"
@@ -48,7 +49,7 @@ def run(seed: Seed, ctx: Context) -> Conversation:
     gold = seed.example.answer if cfg.use_real and seed.response is None else None
     if gold is None:
         problem = yield ctx.ask("teacher", "tool_use_problem.jinja", tools=cfg.tools, sampling=cfg.problem_sampling)
-        if reason := unusable(problem):
+        if reason := flaw(problem, "new problem"):
             return ctx.reject(reason)
         messages = ctx.task.messages(problem)
 
