@@ -38,6 +38,7 @@ _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
 _TOKEN = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+|[+*/=<>^%]|-(?=\s*\d)")
 # What no text has as a word, private use characters, stands for ASCII where that is not in words.
 _PRIVATE = {byte: 0xE000 + byte for byte in range(128) if not chr(byte).isspace()}
+_NOTHING = chr(0xE000 + 128)  # the word of a text without any: one that _PRIVATE doesn't make
 
 _CHUNK_CHARS = 1 << 17
 _MAX_NUM_PERM = 128
@@ -131,7 +132,7 @@ def _plain(text: str) -> bytes:
 
 def _stand_in(text: str) -> bytes:
     """For a text of punctuation, or of nothing, words that no text has."""
-    return (text.translate(_PRIVATE) if text.strip() else "\ue000").encode("utf-8", "surrogatepass")
+    return (text.translate(_PRIVATE) if text.strip() else _NOTHING).encode("utf-8", "surrogatepass")
 
 
 class NearDuplicates:

@@ -5,9 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from tests import small_run
 from tests.tiny import build_tiny_model
+
+# The same examples on every machine, so that a change is judged by what it changed.
+# `pytest --hypothesis-profile=default` looks for new ones.
+settings.load_profile("ci")
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from synthloop import similarity
@@ -65,6 +65,7 @@ def rows_of(ragged: Ragged) -> list[set[int]]:
 
 @settings(max_examples=300, deadline=None)
 @given(any_texts, st.integers(2, 4))
+@example(["", "\0", " ", "?"], 2)
 def test_hashed_ngrams_are_those_of_the_words(corpus: list[str], n: int) -> None:
     plain = [ngrams(text, n) for text in corpus]
     hashed = hashed_sets(corpus, n)
