@@ -32,7 +32,7 @@ def main(arguments: argparse.Namespace) -> None:
     """Run the asked stages that are not complete yet."""
     run = open_run(arguments)
     stages = {"eval": evaluate, "test": test}
-    with Student(run, arguments.round) as student:
+    with Student(run, run.adapter(arguments.round)) as student:
         for name in dict.fromkeys(arguments.stage or ["eval"]):
             if run.stage(arguments.round, name).is_complete:
                 log.info("Stage %s of round %d is complete already.", name, arguments.round)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -26,20 +27,29 @@ class Answers(NamedTuple):
 
 
 class Student:
-    """The student of one round, loaded at the first `ask`.
+    """The student with the adapter of a round (None: as it is), loaded at the first `ask`.
 
     Replies are not journaled: a killed evaluation asks all of it again, in the same batches, and so ends the same.
     """
 
-    def __init__(self, run: Run, round: int) -> None:
+    def __init__(self, run: Run, adapter: Path | None) -> None:
         self.seed = run.config.seed
         self.config: EngineConfig = run.config.student.engine_config()
         self._module = plugins.load("engine", run.config.student.engine)
-        self._adapter = run.adapter(round)
+        self._adapter = adapter
         self._engine: Engine | None = None
         self._usage = dict.fromkeys(("requests", "prompt_tokens", "completion_tokens"), 0)
-        if self._adapter is not None and not self._adapter.is_dir():
-            raise UserError(f"{self._adapter}: no such adapter. Run stage `train` of round {round} first.")
+        if adapter is not None and not adapter.is_dir():
+            raise UserError(f"{adapter}: no such adapter. Run the stage that trains it first.")
+
+    def use(self, adapter: Path) -> None:
+        """Answer with another adapter, of the same rank, from now on; the engine stays open where it can switch."""
+        self._adapter = adapter
+        if self._engine is not None and hasattr(self._engine, "use"):
+            self._engine.use(adapter)
+        elif self._engine is not None:
+            self._engine.close()
+            self._engine = None
 
     def ask(self, requests: Sequence[Request], what: str) -> list[Completion]:
         """The reply to each request, in their order."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from generate.context import Ask, Conversation, Outcome, Reject, Reply
@@ -22,10 +22,11 @@ from synthloop.records import Completion
 
 @dataclass
 class Counts:
-    """What a drive cost. All but the last two are the same for a run that was killed and resumed.
+    """What a drive cost. All but `asked` and `journal_hits` are the same for a run that was killed and resumed.
 
     `requests` counts distinct ones; equal requests share one reply. `errors` and `asked` count what this process saw,
-    `journal_hits` what earlier ones had paid for.
+    `journal_hits` what earlier ones had paid for. `by_conversation` has the tokens, prompts and completions, of each
+    conversation in order; a reply that several share counts in each.
     """
 
     requests: int = 0
@@ -35,6 +36,7 @@ class Counts:
     errors: int = 0
     asked: int = 0
     journal_hits: int = 0
+    by_conversation: list[int] = field(default_factory=list)
 
     def add(self, reply: Completion, *, journaled: bool) -> None:
         self.requests += 1
@@ -46,7 +48,7 @@ class Counts:
         self.journal_hits += journaled
 
     def as_dict(self) -> dict[str, int]:
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if name != "by_conversation"}
 
 
 def drive(
@@ -81,6 +83,7 @@ class _Talk:
         self.single = False
         self.replies: dict[str, Completion] = {}
         self.outcome: Outcome | None = None
+        self.tokens = 0
 
     @property
     def missing(self) -> list[Ask]:
@@ -106,6 +109,7 @@ class _Talk:
             self.conversation.close()
             self.outcome = Reject(f"engine error: {reply.error}")
         self.replies[key] = reply
+        self.tokens += reply.prompt_tokens + reply.completion_tokens
 
 
 class _Drive:
@@ -145,6 +149,7 @@ class _Drive:
                 self._collect(engine)
         outcomes = [talk.outcome for talk in self._talks if talk.outcome is not None]
         assert len(outcomes) == len(self._talks), "a conversation was left waiting"
+        self._counts.by_conversation = [talk.tokens for talk in self._talks]
         return outcomes, self._counts
 
     def _fill(self) -> None:

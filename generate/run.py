@@ -24,7 +24,7 @@ from generate.roles import Engines, Roles, refuse_depth, student_plays
 from generate.seeds import make_seeds, named_recipes
 from synthloop import plugins, progress
 from synthloop.child import open_run, run_child, stage_parser
-from synthloop.config import Config
+from synthloop.config import Config, Generate, SeedOverride, parse
 from synthloop.errors import UserError
 from synthloop.journal import Journal
 from synthloop.records import Candidate, Example, Failure, Rejection, Seed
@@ -57,13 +57,21 @@ def seed_stage(run: Run, round: int) -> None:
     override = run.round_dir(round) / "seed_override.json"
     settings, told = run.config.generate, [override] if override.exists() else []
     if told:
-        settings = settings.model_copy(update={"seeds": read_json(override)["seeds"]})
+        settings = overridden(settings, parse(SeedOverride, read_json(override), str(override)))
     with stage.write([train, failures, *told]) as writer:
         seeds, counts = make_seeds(
             settings, read_rows(train, Example), read_rows(failures, Failure), run.config.seed, round
         )
         write_rows(writer.folder / "seeds.jsonl", seeds)
         writer.notes.update(counts)
+
+
+def overridden(settings: Generate, override: SeedOverride) -> Generate:
+    """`settings` with what the loop asks of this round's seeds."""
+    shares = override.shares or {}
+    named = named_recipes(settings.recipes)
+    recipes = tuple(one.model_copy(update={"share": shares.get(name, one.share)}) for name, one in named.items())
+    return settings.model_copy(update={"recipes": recipes, "seeds": override.seeds or settings.seeds})
 
 
 def generate_stage(run: Run, round: int) -> None:
@@ -94,6 +102,7 @@ def generate_stage(run: Run, round: int) -> None:
         writer.notes.update(
             candidates=len(candidates),
             rejected=len(rejections),
+            tokens_by_recipe=tokens_by_recipe(seeds, counts.by_conversation),
             engine_seconds=float(f"{time.monotonic() - started:.3f}"),
             **counts.as_dict(),
         )
@@ -115,6 +124,14 @@ def converse(config: Config, roles: Roles, seeds: Sequence[Seed], round: int) ->
     )
     for seed in seeds:
         yield modules[seed.recipe].run(seed, Context(desk, seed, settings[seed.recipe]))
+
+
+def tokens_by_recipe(seeds: Sequence[Seed], tokens: Sequence[int]) -> dict[str, int]:
+    """Recipe, by the name its seeds carry -> the tokens of its conversations."""
+    totals: Counter[str] = Counter()
+    for seed, number in zip(seeds, tokens, strict=True):
+        totals[seed.recipe] += number
+    return dict(totals)
 
 
 def sort_outcomes(seeds: Sequence[Seed], outcomes: Sequence[Outcome]) -> tuple[list[Candidate], list[Rejection]]:

@@ -91,6 +91,7 @@ def _usage(config: Config) -> Iterator[str]:
     if config.generate.recipes and "teacher" not in config.roles:
         yield "'roles.teacher' is missing: the recipes need one. For self-improvement set roles.teacher.model=student."
     yield from _roles(config)
+    yield from _adaptive(config)
     recipes = [one for _, kind, one in _asking(config) if kind == "recipe"]
     by_itself = any("student" in _asked(one, "recipe").values() for one in recipes)
     if config.roles and not config.generate.recipes:
@@ -102,6 +103,20 @@ def _usage(config: Config) -> Iterator[str]:
             f"'generate.max_depth' is {config.generate.max_depth}, but a student that teaches itself reaches depth "
             f"{config.rounds} in {config.rounds} rounds. Set generate.max_depth={config.rounds} to opt in."
         )
+
+
+def _adaptive(config: Config) -> Iterator[str]:
+    """A search, of a ratio or among recipes, that has nothing to choose from."""
+    is_adaptive, num_recipes = config.mix.policy == "adaptive", len(config.generate.recipes)
+    if is_adaptive and num_recipes == 0:
+        yield "'mix.policy' is adaptive, but generate.recipes is empty: there is no synthetic data to choose from."
+    if config.generate.allocation == "thompson" and not is_adaptive:
+        yield (
+            "'generate.allocation' is thompson, which goes by the trials of mix.policy: adaptive. Set that too, or "
+            "leave the allocation at fixed."
+        )
+    if config.generate.allocation == "thompson" and num_recipes == 1:
+        yield "'generate.allocation' is thompson, but generate.recipes has one entry: there is nothing to choose from."
 
 
 def _roles(config: Config) -> Iterator[str]:

@@ -210,6 +210,30 @@ def _list_plugins(kind: Literal["recipe", "filter"]) -> None:
             console.print(f"    {line}", markup=False, soft_wrap=True)
 
 
+@app.command()
+def sweep(
+    run_dir: RunOption,
+    round_number: Annotated[Optional[int], typer.Option("--round", help="default: the last mixed round")] = None,  # noqa: UP045
+    to: Annotated[Optional[Path], typer.Option("--to", help="default: RUN/sweep")] = None,  # noqa: UP045
+    ratios: Annotated[str, typer.Option("--ratios", help="synthetic per real")] = "0,0.25,0.5,1,2,4",
+    shares: Annotated[str, typer.Option("--shares", help="synthetic data at equal size")] = "0,0.25,0.5,0.75,1",
+    seeds: Annotated[int, typer.Option("--seeds", min=2, help="trainings of each value")] = 2,
+    max_real_rows: Annotated[int, typer.Option("--max-real-rows", min=1, help="above: a part of all rows")] = 1000,
+) -> None:
+    """Train on different amounts and shares of a run's synthetic data; draw the held-out score against them."""
+    from synthloop import sweep as sweeps
+    from synthloop.store import Run
+
+    with user_errors():
+        opened, folder = Run(run_dir), to or run_dir / "sweep"
+        planned = sweeps.prepare(opened, round_number, folder, ratios, shares, seeds, max_real_rows)
+    for command in sweeps.commands(opened, planned.round, folder):
+        print("$", " ".join(command), file=sys.stderr)
+        code = subprocess.call(command)
+        if code:
+            raise typer.Exit(code if code > 0 else 4)
+
+
 @app.command("report")
 def report_command(run_dir: RunDir) -> None:
     """Write report.json and report.html anew and print the round table."""

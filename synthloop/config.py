@@ -90,14 +90,17 @@ class Generate(Section):
     """What the teacher is asked each round.
 
     `num_seeds` conversations a round, shared out over `recipes`. `seeds: random` draws seeds from train instead of
-    from failures (a control). `max_per_failure` caps the seeds one failure gives in a round. `non_failure_share` of
-    the seeds of a recipe that takes either is real train examples; a recipe that is made for failures, or for
-    non-failures, gets only those (`generate/seeds.py`). A sample deeper than
-    `max_depth` is refused. `prompts` is a folder of Jinja files looked in before the built-in ones.
+    from failures (a control). `allocation: thompson` shares the seeds of round 2 and later out by each recipe's chance
+    to gain most per teacher token (`eval/bandit.py`); it needs `mix.policy: adaptive`, whose trials measure that.
+    `max_per_failure` caps the seeds one failure gives in a round. `non_failure_share` of the seeds of a recipe that
+    takes either is real train examples; a recipe that is made for failures, or for non-failures, gets only those
+    (`generate/seeds.py`). A sample deeper than `max_depth` is refused. `prompts` is a folder of Jinja files looked in
+    before the built-in ones.
     """
 
     recipes: tuple[RecipeRef, ...] = ()
     num_seeds: int = Field(default=512, gt=0)
+    allocation: Literal["fixed", "thompson"] = "fixed"
     seeds: Literal["failures", "random"] = "failures"
     failures_from: Literal["probe", "train"] = "probe"
     max_per_failure: int = Field(default=8, gt=0)
@@ -106,6 +109,17 @@ class Generate(Section):
     max_depth: int = Field(default=1, ge=1)
     max_in_flight: int = Field(default=1024, gt=0)
     prompts: Path | None = None
+
+
+class SeedOverride(Section):
+    """What the loop asks of one round's seeds beyond the config, and why: `round-NNN/seed_override.json`.
+
+    `shares` are those of recipes, by the names their seeds carry.
+    """
+
+    seeds: Literal["failures", "random"] | None = None
+    shares: dict[str, Annotated[float, Field(gt=0)]] | None = None
+    reason: str = Field(min_length=1)
 
 
 class Curate(Section):

@@ -18,14 +18,34 @@ from pydantic import (
 Ratio = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 """Synthetic (or replayed) per real."""
 
-POLICIES = ("capped", "fixed", "schedule", "accumulate", "replace")
+POLICIES = ("capped", "fixed", "schedule", "adaptive", "accumulate", "replace")
 READ_BY = {
-    "max_synthetic_ratio": ("capped",),
+    "max_synthetic_ratio": ("capped", "adaptive"),
     "synthetic_ratio": ("fixed",),
     "schedule": ("schedule",),
-    **dict.fromkeys(("num_rows", "min_real_fraction", "weights", "replay", "replay_ratio"), POLICIES[:-1]),
+    "ratios": ("adaptive",),
+    "proxies": ("adaptive",),
+    **dict.fromkeys(
+        ("num_rows", "min_real_fraction", "weights", "replay", "replay_ratio"),
+        tuple(policy for policy in POLICIES if policy != "replace"),
+    ),
 }
 """The settings of `mix` that only some policies read: those of the ratio, and what real rows are needed for."""
+
+
+class Proxies(BaseModel):
+    """The trainings that `adaptive` compares ratios by: each ratio with `seeds` seeds, scored on `gate`.
+
+    A proxy trains as the round does, on at most `max_real_rows` real rows and as large a part of the synthetic ones;
+    below that it is a whole training. Another ratio is taken where the lower bound of its gain is above 0, at the level
+    `alpha` shared out over the ratios.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seeds: int = Field(default=2, ge=2)
+    max_real_rows: int = Field(default=1000, gt=0)
+    alpha: float = Field(default=0.05, gt=0, lt=1)
 
 
 class Mix(BaseModel):
@@ -44,10 +64,12 @@ class Mix(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    policy: Literal["capped", "fixed", "schedule", "accumulate", "replace"] = "capped"
+    policy: Literal["capped", "fixed", "schedule", "adaptive", "accumulate", "replace"] = "capped"
     max_synthetic_ratio: Ratio = 1.0
     synthetic_ratio: Ratio | None = None
     schedule: tuple[Ratio, ...] | None = Field(default=None, min_length=1)
+    ratios: tuple[Ratio, ...] = Field(default=(0, 0.25, 0.5, 1, 2, 4), min_length=2)
+    proxies: Proxies = Proxies()
     unit: Literal["tokens", "rows"] = "tokens"
     num_rows: int | None = Field(default=None, gt=0)
     min_real_fraction: float | None = Field(default=None, gt=0, lt=1)
@@ -60,7 +82,18 @@ class Mix(BaseModel):
         if self.policy == "schedule":
             assert self.schedule is not None, self
             return self.schedule[min(round, len(self.schedule)) - 1]
-        return {"capped": self.max_synthetic_ratio, "fixed": self.synthetic_ratio}.get(self.policy)
+        if self.is_capped:
+            return self.max_synthetic_ratio
+        return self.synthetic_ratio if self.policy == "fixed" else None
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether `max_synthetic_ratio` holds."""
+        return self._reads("max_synthetic_ratio")
+
+    def settled(self, ratio: float) -> Mix:
+        """The mix with the ratio that `adaptive` has found."""
+        return self.model_copy(update={"max_synthetic_ratio": ratio})
 
     @model_validator(mode="before")
     @classmethod

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from synthloop.loop import stage_seconds
-from synthloop.store import Run, read_json, write_json
+from synthloop.decisions import stage_seconds
+from synthloop.store import STAGES, Run, read_json, write_json
 
 
 def build(run: Run) -> dict[str, Any]:
@@ -59,6 +59,7 @@ def round_facts(run: Run, round: int) -> dict[str, Any]:
         "reaction": verdict.get("reaction"),
         "eval": evaluation(run, round),
         "overfitting": overfitting(run, round),
+        "search": _json(folder / "search.json"),
         "mix": _json(folder / "mix.json"),
         "generate": generation(run, round),
         "funnel": _json(folder / "funnel.json"),
@@ -111,7 +112,7 @@ def curation(run: Run, round: int) -> dict[str, Any] | None:
 
 
 def _complete(run: Run, round: int) -> list[str]:
-    names = ("seed", "generate", "curate", "mix", "train", "eval", "test")
+    names = (*STAGES[:-1], "test")
     return [name for name in names if run.stage(round, name).is_complete]
 
 

@@ -27,13 +27,16 @@ from synthloop.task import read_jsonl
 
 R = TypeVar("R", bound=Record)
 
-STAGES = ("seed", "generate", "curate", "mix", "train", "eval", "decide")
+STAGES = ("seed", "generate", "curate", "trials", "search", "mix", "train", "eval", "decide")
+"""In order. `trials` and `search` run where `mix.policy` is adaptive."""
 
 SETTINGS: dict[str, tuple[str, ...]] = {
     "data": ("seed", "task", "splits"),
     "seed": ("seed", "task", "generate"),
     "generate": ("seed", "task", "generate", "roles"),
     "curate": ("seed", "task", "curate", "roles"),
+    "trials": ("seed", "mix", "generate", "student", "train"),
+    "search": ("seed", "task", "mix", "generate", "student", "eval"),
     "mix": ("seed", "mix", "student"),
     "train": ("seed", "student", "train"),
     "eval": ("seed", "task", "student", "eval", "collapse"),

@@ -110,6 +110,8 @@ class Terminal:
     def round_ended(self, run: Run, round: int) -> None:
         report = build(run)
         self._table = round_table(report)
+        if search := report["rounds"][round]["search"]:
+            self._say(f"round {round} = {search['told']}")
         self._say(f"round {round} = {report['rounds'][round]['reason']}")
         if self._live:
             self._live.update(self._view())

@@ -1,8 +1,8 @@
 """Metrics of each round: `metrics.jsonl` is the truth, W&B is told from it and can be replayed from it.
 
 W&B keys have `round` as x-axis: `eval/<split>/<metric>` with `ci_low` and `ci_high`, `mix/...`, `generate/yield`,
-`curate/rejected/<filter>`, `collapse/...`, `cost/...`. All arms of one study share a group; a resumed run continues
-the same W&B run by its stored id.
+`curate/rejected/<filter>`, `collapse/...`, `cost/...`; `mix/search/...` where the mix is adaptive. All arms of one
+study share a group; a resumed run continues the same W&B run by its stored id.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ def round_metrics(run: Run, round: int) -> dict[str, float | str | int]:
         metrics |= {f"mix/{name}": facts["mix"][name] for name in names}
         metrics["mix/real_loss_share"] = facts["mix"].get("real_loss_share")
         metrics |= {f"mix/depth_share/{depth}": share for depth, share in facts["mix"].get("depth_shares", {}).items()}
+    metrics |= _search(facts["search"])
     metrics |= _generation(facts["generate"], facts["curate"], facts["funnel"])
     if facts["collapse"]:
         metrics["collapse/verdict"] = facts["collapse"]["verdict"]
@@ -40,6 +41,18 @@ def round_metrics(run: Run, round: int) -> dict[str, float | str | int]:
         metrics |= {f"collapse/{name}": value for name, value in facts["collapse"]["signals"].items()}
     metrics["cost/gpu_seconds"] = facts["gpu_seconds"]
     return {key: value for key, value in metrics.items() if value is not None}
+
+
+def _search(found: dict[str, Any] | None) -> dict[str, Any]:
+    """The ratio found by trials, the gain of each other one over that in force, each recipe's share, the cost."""
+    if found is None:
+        return {}
+    metrics = {"mix/search/ratio": found["ratio"], "mix/search/in_force": found["in_force"]}
+    for one in found["effects"]:
+        metrics |= {f"mix/search/{one['ratio']:.3g}/{name}": one[name] for name in ("gain", "ci_low", "ci_high")}
+    for name, share in (found["recipes"] or {"shares": {}})["shares"].items():
+        metrics[f"generate/share/{name}"] = share
+    return metrics | {f"cost/search/{name}": value for name, value in found["cost"].items()}
 
 
 def _generation(

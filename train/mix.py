@@ -22,7 +22,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from synthloop.chat import completion_ids, load_tokenizer, prompt_ids
 from synthloop.child import open_run, run_child, stage_parser
@@ -105,14 +105,18 @@ def mix_rows(
     kept += select(replay, _budget(real, policy.replay_ratio or 0, policy), unit, seed)
     num_real = 0 if is_replaced else max((policy.num_rows or 0) - len(kept), len(real))
     num_real = max(num_real, rows_for_share(real, bound.min_real_fraction, sum(sizes(kept, unit)), unit, seed))
-    rows = [*repeat(real, num_real, seed), *kept]
+    return in_order([*repeat(real, num_real, seed), *kept], seed, round)
+
+
+def in_order(rows: Sequence[Row], seed: int, round: int) -> list[Row]:
+    """`rows` in training order."""
     return sorted(rows, key=lambda row: (derive_seed(seed, round, "mix", "order", row.id), row.id))
 
 
 def _budget(real: Sequence[Row], ratio: float, policy: Mix) -> float:
     """`ratio` x real. A cap is not rounded, so that it holds; 0.29 x 100 rows are to be 29 where that is asked."""
     budget = ratio * sum(sizes(real, policy.unit)) if ratio else 0.0
-    return budget if policy.policy == "capped" else round(budget, 6)
+    return budget if policy.is_capped else round(budget, 6)
 
 
 def select(rows: Sequence[Row], budget: float, unit: str, seed: int) -> list[Row]:
@@ -209,16 +213,24 @@ def read_override(run: Run, round: int) -> tuple[MixOverride | None, list[Path]]
     return (parse(MixOverride, read_json(path), str(path)), [path]) if path.exists() else (None, [])
 
 
-def mix_round(run: Run, round: int) -> None:
-    """The stage.
+class Sources(NamedTuple):
+    """What a round's mix is made from: rows with their weights and counts of tokens, and the files they came from."""
+
+    real: list[Row]
+    synthetic: list[Row]
+    replayed: list[Row]
+    replay: Replay | None
+    override: MixOverride | None
+    recipes: dict[str, str]
+    inputs: list[Path]
+
+
+def read_sources(run: Run, round: int) -> Sources:
+    """The rows that round `round` may train on.
 
     Raises:
-        UserError: no real row, no row at all, a file of an earlier stage is missing, or `mix.replay` can't be used.
+        UserError: no real row, a file of an earlier stage is missing, or `mix.replay` can't be used.
     """
-    stage = run.stage(round, "mix")
-    if stage.is_complete:
-        log.info("mix: round %d is already done.", round)
-        return
     policy, files = run.config.mix, curated_files(run, round)
     weights, count = policy.weights or {}, token_counter(run.config.student)
     real = [count(weigh(real_row(one), weights, "real")) for one in read_rows(run.split("train"), Example)]
@@ -229,17 +241,48 @@ def mix_round(run: Run, round: int) -> None:
     replay = read_replay(run, policy.replay, round) if policy.replay else None
     replayed = [count(weigh(row, weights, "replay")) for row in replay.rows] if replay else []
     override, overridden = read_override(run, round)
-    with stage.write([run.split("train"), *files, *asked, *overridden]) as out:
-        rows = mix_rows(real, synthetic, policy, run.config.seed, round, replay=replayed, override=override)
+    recipes = {one.id: one.recipe for one in candidates}
+    inputs = [run.split("train"), *files, *asked, *overridden]
+    return Sources(real, synthetic, replayed, replay, override, recipes, inputs)
+
+
+def mix_round(run: Run, round: int) -> None:
+    """The stage.
+
+    Raises:
+        UserError: as `read_sources` does; or there is no row at all.
+    """
+    stage = run.stage(round, "mix")
+    if stage.is_complete:
+        log.info("mix: round %d is already done.", round)
+        return
+    sources = read_sources(run, round)
+    policy, found = found_ratio(run, round)
+    real, synthetic, override = sources.real, sources.synthetic, sources.override
+    with stage.write([*sources.inputs, *found]) as out:
+        rows = mix_rows(real, synthetic, policy, run.config.seed, round, replay=sources.replayed, override=override)
         if not rows:
             raise UserError(f"round {round}: mix.policy is {policy.policy}, and no synthetic row was kept to train on.")
-        facts = describe(rows, real, synthetic, policy, round=round, override=override) | replay_facts(policy, replay)
+        facts = describe(rows, real, synthetic, policy, round=round, override=override)
+        facts |= replay_facts(policy, sources.replay)
         write_rows(out.folder / "train.jsonl", rows)
         write_json(out.folder / "mix.json", facts)
         warnings = notices(facts, policy)
         out.notes.update(warnings=warnings, rows=len(rows), tokens=sum(row.num_tokens for row in rows))
-        out.notes.update({"replay_sha256": replay.sha256} if replay else {})
+        out.notes.update({"replay_sha256": sources.replay.sha256} if sources.replay else {})
     report(facts, warnings)
+
+
+def found_ratio(run: Run, round: int) -> tuple[Mix, list[Path]]:
+    """The mix with the ratio that the round's search has found, and the file it stands in, where there was one.
+
+    Raises:
+        UserError: the policy is `adaptive` and the search of this round has not been made.
+    """
+    policy, path = run.config.mix, run.round_dir(round) / "search.json"
+    if policy.policy != "adaptive":
+        return policy, []
+    return policy.settled(read_json(path)["ratio"]), [path]
 
 
 def replay_facts(policy: Mix, replay: Replay | None) -> dict[str, Any]:

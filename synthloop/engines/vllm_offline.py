@@ -86,11 +86,20 @@ class VllmEngine:
         self._engine: Any = llm.llm_engine
         self._tokenizer = tokenizer
         self._max_length = int(llm.model_config.max_model_len)
-        self._lora = None if adapter is None else LoRARequest("adapter", 1, str(adapter))
+        self._lora_request = LoRARequest
+        self._lora_numbers = itertools.count(1)
+        self._lora: Any = None
+        if adapter is not None:
+            self.use(adapter)
         self._numbers = itertools.count()
         self._in_flight: dict[str, Request] = {}
         self._submitted: list[tuple[Request, Any]] = []
         _open_engines.append(self._engine)
+
+    def use(self, adapter: Path) -> None:
+        """Answer what is submitted from now on with `adapter`, of no higher rank than the one it was opened with."""
+        number = next(self._lora_numbers)
+        self._lora = self._lora_request(f"adapter-{number}", number, str(adapter))  # vLLM caches prefixes by name
 
     def submit(self, request: Request) -> None:
         """Queue `request`; one whose prompt does not fit the context completes with `finish_reason` 'error'.

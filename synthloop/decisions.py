@@ -1,0 +1,131 @@
+"""What is decided between rounds: accept or roll back, go on or stop, and what the next round is told to do otherwise.
+
+decide      eval/scores.json, collapse.json of the round -> round.json
+hand_over   round.json and search.json of earlier rounds -> mix_override.json, seed_override.json of the next
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from synthloop import guard
+from synthloop.config import Config
+from synthloop.journal import Journal
+from synthloop.store import Run, read_json, write_json
+from synthloop.trials import in_force
+
+
+def hand_over(run: Run, round: int) -> None:
+    """Write what the collapse guard has in force, and the shares of recipes that earlier trials speak for, where the
+    round's stages read it."""
+    before = [one for one in run.decided() if one["round"] < round]
+    measures = (before[-1].get("measures") or {}) if before else {}
+    action = f"collapse.action is {run.config.collapse.action}"
+    mix = guard.overrides(measures, guard.MIX_MEASURES, action)
+    seeds = guard.overrides(measures, guard.SEED_MEASURES, action)
+    searched = [one["round"] for one in before if run.stage(one["round"], "search").is_complete]
+    if run.config.generate.allocation == "thompson" and searched:
+        found = read_json(run.round_dir(searched[-1]) / "search.json")
+        reasons = [*([seeds["reason"]] if seeds else []), f"generate.allocation is thompson, by round {searched[-1]}"]
+        seeds = {**(seeds or {}), "shares": found["recipes"]["shares"], "reason": "; ".join(reasons)}
+    for file, values in (("mix_override.json", mix), ("seed_override.json", seeds)):
+        if values is not None:
+            write_json(run.round_dir(round) / file, values)
+
+
+def decide(run: Run, round: int) -> None:
+    """Write `round.json`: accept or roll back by the paired gain on `gate`, go on or stop by patience and budget."""
+    folder = run.round_dir(round)
+    scores, collapse = folder / "eval" / "scores.json", folder / "collapse.json"
+    evaluated = run.stage(round, "eval").is_complete
+    with run.stage(round, "decide").write([scores, collapse] if evaluated else []) as stage:
+        before = [one for one in run.decided() if one["round"] < round]
+        gate = read_json(scores)["paired"]["gate"] if evaluated and round > 0 else None
+        signs = read_json(collapse) if evaluated and collapse.exists() else None
+        mix = run.config.mix
+        mix = mix.settled(in_force(run, round + 1)) if mix.policy == "adaptive" else mix
+        reaction = guard.react(run.config.model_copy(update={"mix": mix}), signs, before)
+        accepted, reason = judge(run.config, round, gate)
+        if reaction.blocks and round > 0:
+            accepted, reason = False, f"rolled back: {reaction.told}"
+        best = round if accepted else run.accepted_round(round)
+        if reaction.stop:
+            best = best_on_gate(run, [one["round"] for one in before if one["accepted"] and one["round"] > 0])
+        rejected = [*(not one["accepted"] for one in before), not accepted]
+        spent = spending(run)
+        stop = reaction.stop or _stop(run.config, rejected, spent)
+        stage.notes["spent"] = spent
+        write_json(
+            stage.folder / "round.json",
+            {
+                "round": round,
+                "accepted": accepted,
+                "best_round": best,
+                "reason": reason,
+                "action": "stop" if stop else "continue",
+                "stopped_by": stop,
+                "gate": gate,
+                "collapse": signs["verdict"] if signs else None,
+                "reaction": reaction.told,
+                "measures": reaction.measures,
+            },
+        )
+
+
+def best_on_gate(run: Run, rounds: Sequence[int]) -> int:
+    """The round of `rounds` with the highest score on `gate`, the earliest of equals; 0 where there are none.
+
+    After a collapse the last accepted round is not the best one: a trend was going on before it was told from noise.
+    """
+    scores = {one: read_json(run.round_dir(one) / "eval" / "scores.json")["splits"]["gate"]["value"] for one in rounds}
+    return max(scores, key=lambda one: (scores[one], -one), default=0)
+
+
+def judge(config: Config, round: int, gate: dict[str, Any] | None) -> tuple[bool, str]:
+    """(accepted, why) for a round's paired comparison on `gate` with the accepted round before it."""
+    if round == 0:
+        return True, "the untouched student"
+    if gate is None:
+        return False, "no sample was kept by curation, so nothing was trained; the last good adapter stands"
+    told = (
+        f"gain {gate['gain']:+.4f} over round {gate['against_round']} on gate (n={gate['n']}, p={gate['p_value']:.4g})"
+    )
+    if gate["gain"] <= config.decide.min_gain:
+        return False, f"rolled back: {told} is not above decide.min_gain={config.decide.min_gain}"
+    if gate["p_value"] > config.decide.max_p_value:
+        return False, f"rolled back: {told} is above decide.max_p_value={config.decide.max_p_value}"
+    return True, f"accepted: {told}"
+
+
+def _stop(config: Config, rejected: list[bool], spent: dict[str, float]) -> str | None:
+    """Why the run should stop after this round, or None. `rejected` has one entry a round, the last this one's."""
+    patience = config.decide.patience
+    if len(rejected) >= patience and all(rejected[-patience:]):
+        return f"patience: {patience} rounds in a row were not accepted"
+    if config.budget.teacher_tokens is not None and spent["teacher_tokens"] >= config.budget.teacher_tokens:
+        return f"budget: {spent['teacher_tokens']:.0f} of {config.budget.teacher_tokens} teacher tokens are spent"
+    if config.budget.gpu_hours is not None and spent["gpu_hours"] >= config.budget.gpu_hours:
+        return f"budget: {spent['gpu_hours']:.3f} of {config.budget.gpu_hours} GPU hours are spent"
+    return None
+
+
+def spending(run: Run) -> dict[str, float]:
+    """Teacher tokens (prompt + completion, all roles but the student) and device hours of all complete stages."""
+    tokens = 0
+    if run.journal_path.exists():
+        with Journal(run.journal_path, "decide") as journal:
+            tokens = sum(sum(journal.tokens(role)) for role in run.config.roles if role != "student")
+    seconds = sum(stage_seconds(run, round) for round in run.rounds())
+    return {"teacher_tokens": tokens, "gpu_hours": round(seconds / 3600, 6)}
+
+
+def stage_seconds(run: Run, round: int) -> float:
+    """Device seconds of a round: the wall time of the stages that hold a device, times the devices they use."""
+    total = 0.0
+    for name in ("generate", "trials", "search", "train", "eval", "test"):
+        stage = run.stage(round, name)
+        if stage.is_complete:
+            record = stage.record()
+            total += record["seconds"] * record.get("devices", 1)
+    return total
