@@ -44,12 +44,14 @@ def round_metrics(run: Run, round: int) -> dict[str, float | str | int]:
 
 
 def _search(found: dict[str, Any] | None) -> dict[str, Any]:
-    """The ratio found by trials, the gain of each other one over that in force, each recipe's share, the cost."""
+    """The ratio found by trials, what the best other one gains over that in force, each recipe's share, the cost."""
     if found is None:
         return {}
+    best = max(found["effects"], key=lambda one: one["gain"], default=None)
     metrics = {"mix/search/ratio": found["ratio"], "mix/search/in_force": found["in_force"]}
-    for one in found["effects"]:
-        metrics |= {f"mix/search/{one['ratio']:.3g}/{name}": one[name] for name in ("gain", "ci_low", "ci_high")}
+    metrics |= (
+        {f"mix/search/best_{name}": best[name] for name in ("ratio", "gain", "ci_low", "ci_high")} if best else {}
+    )
     for name, share in (found["recipes"] or {"shares": {}})["shares"].items():
         metrics[f"generate/share/{name}"] = share
     return metrics | {f"cost/search/{name}": value for name, value in found["cost"].items()}
