@@ -42,7 +42,7 @@ class Gain(NamedTuple):
 def measure(whole: NDArray[np.float64], without: NDArray[np.float64] | None, noise: float, tokens: int) -> Gain:
     """The gain of a recipe from the scores of trials with it and without, shape (seeds, examples) each.
 
-    `noise` is the variance of one training's mean score; the examples are the same on both sides. `without` is None for
+    `noise` is the variance of a score between trainings; the examples are the same on both sides. `without` is None for
     a recipe of which no sample was kept: it adds nothing.
     """
     training = 2 * noise / len(whole)

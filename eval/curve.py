@@ -8,9 +8,9 @@ F test of lack of fit, Draper and Smith, Applied Regression Analysis, 1998, ch. 
 instead.
 
 Two things make a trial's score uncertain, and both are drawn anew `DRAWS` times: the held-out examples (bootstrap, the
-same examples for all trials, so that what they have in common cancels) and the training (Gaussian noise; its variance
-from what remains of the scores after the effects of ratio and seed, its own uncertainty by a chi-squared draw). The
-second holds part of the first, so intervals err to the wide side.
+same examples for all trials, so that what they have in common cancels) and the training (Gaussian noise). The variance
+of the second is what remains of the trials' means after the effects of ratio and seed, less the part of it that comes
+from single examples, which the bootstrap has; its own uncertainty is a chi-squared draw.
 """
 
 from __future__ import annotations
@@ -149,7 +149,7 @@ def _draws(scores: Scores, seed: int) -> F:
     weights = generator.multinomial(num_examples, np.full(num_examples, 1 / num_examples), DRAWS) / num_examples
     examples = weights @ scores.values.mean(axis=1).T
     variance, freedom = noise(scores)
-    variances = variance * freedom / generator.chisquare(freedom, DRAWS)
+    variances = np.maximum(0, variance * freedom / generator.chisquare(freedom, DRAWS) - by_example(scores))
     training = generator.standard_normal(examples.shape) * np.sqrt(variances / num_seeds)[:, None]
     return np.asarray(examples + training)
 
@@ -160,6 +160,18 @@ def noise(scores: Scores) -> tuple[float, int]:
     rest = table - table.mean(axis=1, keepdims=True) - table.mean(axis=0, keepdims=True) + table.mean()
     freedom = (table.shape[0] - 1) * (table.shape[1] - 1)
     return float((rest**2).sum() / max(1, freedom)), max(1, freedom)
+
+
+def by_example(scores: Scores) -> float:
+    """The part of `noise` that comes from single examples: their variance between seeds, over their number."""
+    num_examples = scores.values.shape[2]
+    centred = scores.values - scores.values.mean(axis=2, keepdims=True)
+    return float(centred.var(axis=1, ddof=1).mean()) / max(1, num_examples - 1)
+
+
+def training_variance(scores: Scores) -> float:
+    """The variance between trainings of one mean score, beyond what single examples make of it."""
+    return max(0.0, noise(scores)[0] - by_example(scores))
 
 
 def lack_of_fit(scores: Scores) -> float | None:

@@ -115,7 +115,7 @@ def recipes(run: Run, round: int, scored: Sequence[Scored]) -> dict[str, Any]:
     for one in range(1, round + 1):
         tokens.update(run.stage(one, "generate").record()["tokens_by_recipe"])
     amounts = [one for one in scored if one.trial.axis == "amount"]
-    noise, _ = curve.noise(curve.Scores.of([(one.trial.value, one.trial.seed, one.values) for one in amounts]))
+    noise = curve.training_variance(curve.Scores.of([(one.trial.value, one.trial.seed, one.values) for one in amounts]))
     largest = max(one.trial.value for one in amounts)
     whole = np.array([one.values for one in amounts if one.trial.value == largest])
     without = {
