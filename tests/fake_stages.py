@@ -16,6 +16,13 @@ from synthloop.errors import StageFailed, UserError
 from synthloop.store import Run, write_json
 
 PAIRED = {"against_round": 0, "ci_low": 0.0, "ci_high": 0.2, "n": 100, "p_value_two_sided": 0.01}
+SEARCH = {
+    "ratio": 1.0,
+    "in_force": 1.0,
+    "effects": [{"ratio": 2.0, "gain": 0.1, "ci_low": -0.1, "ci_high": 0.3, "separated": False}],
+    "recipes": {"shares": {"repair": 0.75, "explore": 0.25}},
+    "cost": {"trials": 4, "train_tokens": 10, "train_seconds": 2.0, "score_tokens": 5, "score_seconds": 1.0},
+}
 SCORES = {"metric": "exact_match", "ci_low": 0.0, "ci_high": 1.0, "n": 100, "truncated": 0, "slices": {}}
 
 
@@ -43,6 +50,8 @@ def contents(stage: str, round: int, script: dict[str, Any]) -> dict[str, Any]:
     if stage == "mix":
         names = ("real_rows", "synthetic_rows", "real_tokens", "synthetic_tokens", "real_fraction", "max_depth")
         return {"mix.json": dict.fromkeys(names, 1)}
+    if stage == "search":
+        return {"search.json": SEARCH | script.get("search", {}).get(str(round), {})}
     if stage == "train":
         return {"adapter/adapter_config.json": {"round": round}}
     return {f"{stage}.json": {}}

@@ -1,4 +1,4 @@
-"""The quickstart made small: one round through every real part, in about a minute on two cores."""
+"""The quickstart made small: one round through every real part, in about two minutes on two cores."""
 
 import subprocess
 import sys
@@ -14,6 +14,10 @@ SMALL = [
     "splits.probe=80",
     "splits.gate=60",
     "generate.num_seeds=120",
+    "generate.allocation=thompson",
+    "mix.policy=adaptive",
+    "mix.max_synthetic_ratio=1",
+    "mix.ratios=[0,1]",
     "train.args.num_train_epochs=1",
     "train.args.save_steps=2",
     "train.args.logging_steps=1",

@@ -71,6 +71,15 @@ def test_a_good_config_has_no_mistakes(model: Path) -> None:
         ({"roles": {}}, "'roles.teacher' is missing"),
         ({"generate": {"prompts": "nowhere", "recipes": [{"name": "repair"}]}}, "no such folder nowhere"),
         ({"generate": {"recipes": []}}, "'roles' are read by nothing"),
+        ({"generate": {"recipes": []}, "mix": {"policy": "adaptive"}}, "no synthetic data to choose from"),
+        ({"generate": {"recipes": [{"name": "repair"}], "allocation": "thompson"}}, "trials of mix.policy: adaptive"),
+        (
+            {
+                "generate": {"recipes": [{"name": "repair"}], "allocation": "thompson"},
+                "mix": {"policy": "adaptive"},
+            },
+            "generate.recipes has one entry",
+        ),
         ({"task": {"name": "jsonl", "train": "none.jsonl", "test": "none.jsonl", "scorer": "exact"}}, "none.jsonl"),
     ],
 )

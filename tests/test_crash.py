@@ -22,6 +22,7 @@ DATA_FILES = (
     "round-*/collapse.json",
     "round-*/eval/*",
     "round-*/adapter/*",
+    "round-*/trials/*/adapter/*",
 )
 
 
@@ -44,6 +45,8 @@ KILL_POINTS: dict[str, Callable[[Path], bool]] = {
     "in the baseline's evaluation": exists("round-000/eval.partial/eval/probe.jsonl"),
     "in generation": lambda root: num_replies(root, "1/generate") >= 150,
     "in curation": exists("round-001/logs/curate.log"),
+    "in the training of the second trial": exists("round-001/trials.partial/trials/*-seed-0/trial.json"),
+    "in the search": exists("round-001/logs/search.log"),
     "in the mix": exists("round-001/logs/mix.log"),
     "before the first checkpoint": exists("round-001/logs/train.log"),
     "in the middle of training": exists("round-001/train.partial/checkpoints/checkpoint-4/complete"),

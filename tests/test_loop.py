@@ -51,6 +51,8 @@ def fake_arguments(command: list[str]) -> list[str]:
     stages = {
         "generate.run": "seed,generate",
         "generate.curate": "curate",
+        "train.trials": "trials",
+        "eval.search": "search",
         "train.mix": "mix",
         "train.run": "train",
         "eval.run": ",".join(command[index + 1] for index, word in enumerate(command) if word == "--stage") or "eval",
@@ -175,3 +177,51 @@ def test_a_child_process_is_logged_followed_and_its_exit_code_understood(
         with pytest.raises(kind, match="said the stage"):
             loop.execute(run, 1, Step(("mix",), command), Silent())
     assert (tmp_path / "round-001" / "logs" / "mix.log").read_text().startswith("$ ")
+
+
+ADAPTIVE = {
+    "mix": {"policy": "adaptive"},
+    "generate": {"recipes": [{"name": "repair"}, {"name": "explore"}], "allocation": "thompson"},
+}
+
+
+def test_an_adaptive_mix_is_searched_before_it_is_made(tmp_path: Path) -> None:
+    run = start(tmp_path, {"search": {"2": {"ratio": 2.0}}}, config(**ADAPTIVE))
+    assert calls(tmp_path)[:10] == [
+        *("0/eval", "0/test", "1/seed", "1/generate", "1/curate"),
+        *("1/trials", "1/search", "1/mix", "1/train", "1/eval"),
+    ]
+    metrics = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [one.get("mix/search/ratio") for one in metrics[:4]] == [None, 1.0, 2.0, 1.0]
+    assert metrics[1]["mix/search/best_gain"] == 0.1
+    assert metrics[1]["cost/search/trials"] == 4
+    assert metrics[1]["generate/share/repair"] == 0.75
+    assert report.build(run)["rounds"][1]["seconds"].keys() >= {"trials", "search"}
+    assert report.build(run)["rounds"][1]["gpu_seconds"] == pytest.approx(
+        sum(run.stage(1, name).record()["seconds"] for name in ("generate", "trials", "search", "train", "eval"))
+    )
+
+
+def test_what_trials_say_of_recipes_shares_out_the_next_rounds_seeds(tmp_path: Path) -> None:
+    shares = {"repair": 0.2, "explore": 0.8}
+    run = start(tmp_path, {"search": {"1": {"recipes": {"shares": shares}}}}, config(**ADAPTIVE))
+    assert not (run.round_dir(1) / "seed_override.json").exists()
+    second = json.loads((run.round_dir(2) / "seed_override.json").read_text())
+    assert second == {"shares": shares, "reason": "generate.allocation is thompson, by round 1"}
+    third = json.loads((run.round_dir(3) / "seed_override.json").read_text())
+    assert third["shares"] == {"repair": 0.75, "explore": 0.25}
+
+
+def test_the_guard_and_the_trials_may_both_speak_for_the_seeds(tmp_path: Path) -> None:
+    widened = config(**ADAPTIVE, collapse={"action": "widen"})
+    run = start(tmp_path, {"collapse": {"1": "warn"}}, widened)
+    second = json.loads((run.round_dir(2) / "seed_override.json").read_text())
+    assert second["seeds"] == "random"
+    assert second["shares"] == {"repair": 0.75, "explore": 0.25}
+    assert second["reason"] == "collapse.action is widen; generate.allocation is thompson, by round 1"
+
+
+def test_the_guard_halves_the_ratio_that_the_trials_found(tmp_path: Path) -> None:
+    script = {"collapse": {"1": "warn"}, "search": {"1": {"ratio": 4.0}}}
+    run = start(tmp_path, script, config(**ADAPTIVE, collapse={"action": "shrink"}))
+    assert json.loads((run.round_dir(2) / "mix_override.json").read_text())["max_synthetic_ratio"] == 2.0

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -67,6 +68,42 @@ def test_the_report_has_its_fixed_shape(whole_run: Path) -> None:
     assert second["collapse"]["verdict"] == "uncalibrated"
     assert {"value", "ci_low", "ci_high", "p_value"} <= report["gain"].keys()
     assert (whole_run / "report.html").read_text().startswith("<!doctype html>")
+
+
+def test_the_mix_was_chosen_by_trials_through_trl_and_vllm(whole_run: Path) -> None:
+    found = json.loads((whole_run / "round-001" / "search.json").read_text())
+    trials = [one["trial"] for one in found["trials"]]
+    assert {(one["value"], one["seed"]) for one in trials if one["axis"] == "amount"} == {
+        (ratio, seed) for ratio in (0, 1) for seed in (0, 1)
+    }
+    assert {one["recipe"] for one in trials if one["axis"] == "without"} == {"repair", "variation", "explore"}
+    assert all(one["n"] == 60 and one["steps"] > 0 and 0 <= one["value"] <= 1 for one in found["trials"])
+    assert found["in_force"] == 1
+    assert (
+        json.loads((whole_run / "round-001" / "mix.json").read_text())["bounds"]["synthetic_per_real"] == found["ratio"]
+    )
+    assert sum(found["recipes"]["shares"].values()) == pytest.approx(1)
+    assert found["cost"]["trials"] == len(trials) == 10
+    assert not list(whole_run.glob("round-001/trials/*/checkpoints"))
+    metrics = json.loads((whole_run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert metrics["mix/search/ratio"] == found["ratio"]
+    assert {one.split("/")[-1] for one in metrics if one.startswith("generate/share/")} == {
+        "repair",
+        "variation",
+        "explore",
+    }
+
+
+def test_a_sweep_draws_both_curves(whole_run: Path, tmp_path: Path) -> None:
+    options = ["--ratios", "0,1", "--shares", "0,1", "--max-real-rows", "40", "--to", tmp_path / "sweep"]
+    printed = synthloop("sweep", "--run", whole_run, *options)
+    assert "share of synthetic data, at equal size" in printed
+    found = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
+    assert found["axes"].keys() == {"amount", "share"}
+    assert found["axes"]["amount"]["trials"][0]["rows"] == 40
+    assert found["axes"]["amount"]["n"] == 60
+    drawn = ElementTree.parse(tmp_path / "sweep" / "sweep.svg").getroot()
+    assert len(drawn.findall(".//{*}circle")) == 8
 
 
 def test_the_teacher_wrote_in_vllm_and_trl_trained_under_accelerate(whole_run: Path) -> None:

@@ -47,14 +47,14 @@ def adapter(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_adapter(tiny_model, tmp_path_factory.mktemp("adapters") / "rank4", rank=4)
 
 
-def make_adapter(model: Path, folder: Path, rank: int) -> Path:
+def make_adapter(model: Path, folder: Path, rank: int, seed: int = 1) -> Path:
     import torch
     from peft import LoraConfig, get_peft_model
     from transformers import AutoModelForCausalLM
 
     config = LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=["q_proj", "v_proj", "down_proj"])
     wrapped = get_peft_model(AutoModelForCausalLM.from_pretrained(model), config)
-    generator = torch.Generator().manual_seed(1)
+    generator = torch.Generator().manual_seed(seed)
     for name, weight in wrapped.named_parameters():
         if "lora_" in name:
             weight.data.normal_(0.0, 0.2, generator=generator)

@@ -125,6 +125,25 @@ def test_an_adapter_changes_the_reply(vllm: Engine, tiny_model: Path, adapter: P
     assert all(a.text != b.text for a, b in zip(with_adapter, without, strict=True))
 
 
+def test_an_engine_that_switches_adapters_answers_as_one_opened_with_each(
+    tiny_model: Path, adapter: Path, tmp_path: Path
+) -> None:
+    other = make_adapter(tiny_model, tmp_path / "other", rank=4, seed=2)
+    greedy = [ask(f"Tom has {i} apples.", id=str(i), temperature=0, max_tokens=12) for i in range(6)]
+    config = vllm_offline.Config(model=str(tiny_model), args=VLLM_ARGS)
+    alone = {}
+    for folder in (adapter, other):
+        engine = vllm_offline.open(config, folder)
+        alone[folder] = [one.text for one in complete_all(engine, greedy)]
+        engine.close()
+    assert alone[adapter] != alone[other]
+    engine = vllm_offline.open(config, adapter)
+    for folder in (adapter, other, adapter, other):
+        engine.use(folder)
+        assert [one.text for one in complete_all(engine, greedy)] == alone[folder]
+    engine.close()
+
+
 def test_a_rank_above_the_limit_names_both(tiny_model: Path, adapter: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"rank is 4, above args.max_lora_rank of 1"):
         vllm_offline.open(vllm_offline.Config(model=str(tiny_model), args={"max_lora_rank": 1}), adapter)

@@ -6,6 +6,7 @@ import argparse
 import logging
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from generate import curate
 from generate import run as generate_run
 from synthloop.errors import UserError
 from synthloop.records import Candidate, Failure, Rejection, Seed
-from synthloop.store import Run, read_json, read_rows, write_rows
+from synthloop.store import Run, read_json, read_rows, write_json, write_rows
 from tests.generate.runs import build_run
 from tests.generate.scripted import Killed, Log
 
@@ -117,6 +118,26 @@ def test_a_complete_round_is_left_alone(tmp_path: Path) -> None:
     run_round(run)
     assert contents(run) == before
     assert Log.asked == []
+
+
+def test_the_loop_can_share_the_seeds_out_anew(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run")
+    shares = {"repair": 0.25, "variation": 0.25, "explore": 0.5}
+    write_json(run.round_dir(1) / "seed_override.json", {"shares": shares, "reason": "trials"})
+    run_round(run)
+    seeds = Counter(one.recipe for one in read_rows(run.round_dir(1) / "seeds.jsonl", Seed))
+    assert seeds == {"repair": 6, "variation": 6, "explore": 12}
+    tokens = run.stage(1, "generate").record()["tokens_by_recipe"]
+    assert tokens.keys() == shares.keys()
+    record = run.stage(1, "generate").record()
+    assert sum(tokens.values()) == record["prompt_tokens"] + record["completion_tokens"]
+
+
+def test_an_override_of_nonsense_is_refused(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run")
+    write_json(run.round_dir(1) / "seed_override.json", {"share": {}, "reason": "x"})
+    with pytest.raises(UserError, match=r"seed_override.json: unknown key 'share'\. Did you mean 'shares'"):
+        run_round(run)
 
 
 def test_without_recipes_nothing_is_asked(tmp_path: Path) -> None:
