@@ -166,7 +166,7 @@ def by_example(scores: Scores) -> float:
     """The part of `noise` that comes from single examples: their variance between seeds, over their number."""
     num_examples = scores.values.shape[2]
     centred = scores.values - scores.values.mean(axis=2, keepdims=True)
-    return float(centred.var(axis=1, ddof=1).mean()) / max(1, num_examples - 1)
+    return float(centred.var(axis=1, ddof=1).mean() / max(1, num_examples - 1))
 
 
 def training_variance(scores: Scores) -> float:

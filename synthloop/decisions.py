@@ -13,7 +13,7 @@ from synthloop import guard
 from synthloop.config import Config
 from synthloop.journal import Journal
 from synthloop.store import Run, read_json, write_json
-from synthloop.trials import in_force
+from synthloop.trials import in_force, last_search
 
 
 def hand_over(run: Run, round: int) -> None:
@@ -24,11 +24,11 @@ def hand_over(run: Run, round: int) -> None:
     action = f"collapse.action is {run.config.collapse.action}"
     mix = guard.overrides(measures, guard.MIX_MEASURES, action)
     seeds = guard.overrides(measures, guard.SEED_MEASURES, action)
-    searched = [one["round"] for one in before if run.stage(one["round"], "search").is_complete]
-    if run.config.generate.allocation == "thompson" and searched:
-        found = read_json(run.round_dir(searched[-1]) / "search.json")
-        reasons = [*([seeds["reason"]] if seeds else []), f"generate.allocation is thompson, by round {searched[-1]}"]
-        seeds = {**(seeds or {}), "shares": found["recipes"]["shares"], "reason": "; ".join(reasons)}
+    searched = last_search(run, round)
+    if run.config.generate.allocation == "thompson" and searched is not None:
+        reasons = [*([seeds["reason"]] if seeds else []), f"generate.allocation is thompson, by {searched.parent.name}"]
+        shares = read_json(searched)["recipes"]["shares"]
+        seeds = {**(seeds or {}), "shares": shares, "reason": "; ".join(reasons)}
     for file, values in (("mix_override.json", mix), ("seed_override.json", seeds)):
         if values is not None:
             write_json(run.round_dir(round) / file, values)

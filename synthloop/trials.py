@@ -63,9 +63,14 @@ def reachable(ratios: Sequence[float], limit: float) -> list[float]:
 
 def in_force(run: Run, round: int) -> float:
     """The ratio that holds before the search of `round`: what the last search found, else `max_synthetic_ratio`."""
-    before = [run.round_dir(one) / "search.json" for one in run.rounds() if one < round]
-    found = [path for path in before if path.exists()]
-    return float(read_json(found[-1])["ratio"]) if found else run.config.mix.max_synthetic_ratio
+    last = last_search(run, round)
+    return run.config.mix.max_synthetic_ratio if last is None else float(read_json(last)["ratio"])
+
+
+def last_search(run: Run, before: int) -> Path | None:
+    """The `search.json` of the last round before round `before` that searched."""
+    rounds = [one for one in run.rounds() if one < before and run.stage(one, "search").is_complete]
+    return run.round_dir(rounds[-1]) / "search.json" if rounds else None
 
 
 def plan(mix: Mix, current: float, limit: float, recipes: Sequence[str]) -> Iterator[Trial]:

@@ -207,7 +207,7 @@ def test_what_trials_say_of_recipes_shares_out_the_next_rounds_seeds(tmp_path: P
     run = start(tmp_path, {"search": {"1": {"recipes": {"shares": shares}}}}, config(**ADAPTIVE))
     assert not (run.round_dir(1) / "seed_override.json").exists()
     second = json.loads((run.round_dir(2) / "seed_override.json").read_text())
-    assert second == {"shares": shares, "reason": "generate.allocation is thompson, by round 1"}
+    assert second == {"shares": shares, "reason": "generate.allocation is thompson, by round-001"}
     third = json.loads((run.round_dir(3) / "seed_override.json").read_text())
     assert third["shares"] == {"repair": 0.75, "explore": 0.25}
 
@@ -218,7 +218,7 @@ def test_the_guard_and_the_trials_may_both_speak_for_the_seeds(tmp_path: Path) -
     second = json.loads((run.round_dir(2) / "seed_override.json").read_text())
     assert second["seeds"] == "random"
     assert second["shares"] == {"repair": 0.75, "explore": 0.25}
-    assert second["reason"] == "collapse.action is widen; generate.allocation is thompson, by round 1"
+    assert second["reason"] == "collapse.action is widen; generate.allocation is thompson, by round-001"
 
 
 def test_the_guard_halves_the_ratio_that_the_trials_found(tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def test_the_mix_was_chosen_by_trials_through_trl_and_vllm(whole_run: Path) -> N
 
 def test_a_sweep_draws_both_curves(whole_run: Path, tmp_path: Path) -> None:
     options = ["--ratios", "0,1", "--shares", "0,1", "--max-real-rows", "40", "--to", tmp_path / "sweep"]
-    printed = synthloop("sweep", "--run", whole_run, *options)
+    printed = synthloop("sweep", whole_run, *options)
     assert "share of synthetic data, at equal size" in printed
     found = json.loads((tmp_path / "sweep" / "sweep.json").read_text())
     assert found["axes"].keys() == {"amount", "share"}

@@ -30,7 +30,7 @@ from synthloop.randomness import derive_seed
 from synthloop.records import Row
 from synthloop.store import Run, read_json, write_json
 from synthloop.sweep import SweepPlan
-from synthloop.trials import Plan, Trained, Trial, in_force, plan
+from synthloop.trials import Plan, Trained, Trial, in_force, last_search, plan
 from train.mix import Sources, in_order, mix_rows, read_sources, select
 from train.mix_facts import sizes
 from train.run import configure, die_with_launcher, fit, stage_writer
@@ -56,7 +56,8 @@ def main(arguments: argparse.Namespace) -> None:
     trials = plan(mix, in_force(run, round), available(sources, mix), recipes)
     planned = Plan(max_real_rows=mix.proxies.max_real_rows, trials=tuple(trials))
     state = distributed_state(run.config, stage.partial)
-    with stage_writer(stage, sources.inputs, state) as out:
+    last = last_search(run, round)
+    with stage_writer(stage, [*sources.inputs, *([last] if last else [])], state) as out:
         out.notes.update(train_all(run, round, sources, planned, out.folder, state))
 
 

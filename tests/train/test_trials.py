@@ -117,8 +117,9 @@ def make_run(root: Path, **mix: Any) -> Run:
 def test_the_ratio_in_force_is_the_last_one_found(tmp_path: Path) -> None:
     run = make_run(tmp_path, max_synthetic_ratio=0.75)
     assert in_force(run, 1) == 0.75
-    write_json(run.round_dir(1) / "search.json", {"ratio": 2.0})
-    write_json(run.round_dir(2) / "search.json", {"ratio": 4.0})
+    for round, ratio in ((1, 2.0), (2, 4.0)):
+        with run.stage(round, "search").write([]) as out:
+            write_json(out.folder / "search.json", {"ratio": ratio})
     assert (in_force(run, 1), in_force(run, 2), in_force(run, 3)) == (0.75, 2.0, 4.0)
 
 
