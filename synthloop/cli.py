@@ -214,8 +214,8 @@ def _list_plugins(kind: Literal["recipe", "filter"]) -> None:
 def sweep(
     run_dir: RunDir,
     round_number: Annotated[
-        Optional[int], typer.Option("--round", help="default: the last round that has synthetic data")
-    ] = None,  # noqa: UP045
+        int | None, typer.Option("--round", help="default: the last one with synthetic data")
+    ] = None,
     to: Annotated[Optional[Path], typer.Option("--to", help="default: RUN/sweep")] = None,  # noqa: UP045
     ratios: Annotated[str, typer.Option("--ratios", help="synthetic per real")] = "0,0.25,0.5,1,2,4",
     shares: Annotated[str, typer.Option("--shares", help="synthetic data at equal size")] = "0,0.25,0.5,0.75,1",
