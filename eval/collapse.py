@@ -4,9 +4,9 @@ Fit and diversity are two channels because each alone is blind: a student may fi
 varied nonsense, or lose the tails of what it writes at an unchanged loss (Shumailov et al. 2024, Nature 631:755). The
 signals are in `eval/signals.py`, how their trend is tested in `eval/trend.py`.
 
-The student writes one sampled reply to each of `collapse.num_prompts` prompts of `gate`, drawn once by a seeded hash,
-each with its own seed, the same in every round: rounds differ by the student alone. pass@k is not among the signals: it
-takes k replies to each prompt, and one is what a round can afford.
+The student writes `collapse.num_samples` replies to each of `collapse.num_prompts` prompts of `gate`, drawn once by a
+seeded hash, each reply with its own seed, the same in every round: rounds differ by the student alone. All replies are
+scored (pass@k); the first to each prompt are what diversity is measured on.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ from synthloop import chat
 from synthloop.config import Collapse, Config
 from synthloop.errors import UserError
 from synthloop.randomness import derive_seed
-from synthloop.records import Candidate, Example, Request
+from synthloop.records import Candidate, Completion, Example, Request
 from synthloop.store import read_json
+from synthloop.task import open_task
 
 log = logging.getLogger("synthloop.eval")
 
@@ -56,16 +57,8 @@ def observe(
     frozen = frozen_prompts(rows.gate, cfg.num_prompts, student.seed)
     if len(frozen) < cfg.num_prompts:
         log.warning("gate has %d examples, fewer than collapse.num_prompts=%d", len(frozen), cfg.num_prompts)
-    requests = [
-        Request(
-            id=one.id,
-            role="student",
-            messages=one.messages,
-            sampling={"seed": derive_seed(student.seed, "collapse", one.id), **cfg.sampling},
-        )
-        for one in frozen
-    ]
-    replies = [reply for reply in student.ask(requests, "collapse") if reply.finish_reason != "error"]
+    answers = sample_replies(student, frozen, cfg)
+    replies = [first for first, *_ in answers.values()]
     return Observation(
         likelihood=likelihood,
         scores=scores,
@@ -75,7 +68,43 @@ def observe(
         pool=diversity.sample(map(whole_text, rows.curated), pool_budget(config)) if rows.curated else None,
         real_pool=diversity.reference(map(whole_text, train)),
         mix=mix,
+        passes=score_passes(config, frozen, answers) if cfg.num_samples > 1 else (),
     )
+
+
+def sample_replies(student: Student, frozen: Sequence[Example], cfg: Collapse) -> dict[str, list[Completion]]:
+    """Example id -> its sampled replies; prompts that the engine refuses are left out."""
+    requests = [
+        Request(
+            id=one.id,
+            role="student",
+            messages=one.messages,
+            sampling={
+                "seed": derive_seed(student.seed, "collapse", one.id, *([sample] if sample else [])),
+                **cfg.sampling,
+            },
+            sample_index=sample,
+        )
+        for sample in range(cfg.num_samples)
+        for one in frozen
+    ]
+    answers: dict[str, list[Completion]] = {}
+    for request, reply in zip(requests, student.ask(requests, "collapse"), strict=True):
+        if reply.finish_reason != "error":
+            answers.setdefault(request.id, []).append(reply)
+    return answers
+
+
+def score_passes(
+    config: Config, frozen: Sequence[Example], answers: Mapping[str, Sequence[Completion]]
+) -> list[tuple[int, int]]:
+    """(right, samples) of each frozen prompt that was answered."""
+    task = open_task(config.task.name, config.task.settings)
+    return [
+        (sum(task.score(one, reply.text).correct for reply in answers[one.id]), len(answers[one.id]))
+        for one in frozen
+        if one.id in answers
+    ]
 
 
 def whole_text(row: Example | Candidate) -> str:

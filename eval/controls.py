@@ -100,7 +100,7 @@ def _check_comparable(run: Run, other: Run) -> None:
 def _measuring(config: Config) -> dict[str, Any]:
     """The settings that signals of real-only rounds depend on, the seed apart."""
     sections = {name: one for stage in ("data", "train", "eval") for name, one in stage_settings(config, stage).items()}
-    sections["collapse"] = {name: sections["collapse"][name] for name in ("num_prompts", "sampling")}
+    sections["collapse"] = {name: sections["collapse"][name] for name in ("num_prompts", "num_samples", "sampling")}
     return {name: one for name, one in sections.items() if name != "seed"}
 
 

@@ -11,6 +11,9 @@
 | mean_length                             | its mean length in tokens                                                  |
 | truncated_share                         | share of it cut at `collapse.sampling.max_tokens`                          |
 | refusal_share                           | share of it that is empty or opens with a refusal                          |
+| pass_at_1, pass_at_k                    | frozen prompts one sample solves, on average; at least one of k samples    |
+| pass_gap                                | pass_at_k - pass_at_1: what sampling finds beyond one answer. Not tested:  |
+|                                         | it closes where the student learns, too; pass_at_k does not fall then      |
 | data_entropy ... data_vendi             | diversity of the round's kept synthetic rows, prompts included             |
 | data_mean_length                        | their mean length in words                                                 |
 | real_fraction                           | share of real tokens in the round's training mix (None without one)        |
@@ -57,6 +60,7 @@ class Observation(NamedTuple):
 
     `scores` is the entry of `gate` in `eval/scores.json`. `written` are the words of `replies` and `pool` those of the
     round's kept synthetic rows, each with the real text it is compared with; `pool` is None where there is none.
+    `passes` has (right, samples) of each frozen prompt, and is empty where one sample is taken of each.
     """
 
     likelihood: Likelihood | None
@@ -67,6 +71,7 @@ class Observation(NamedTuple):
     pool: Sample | None
     real_pool: Reference
     mix: dict[str, Any] | None
+    passes: Sequence[tuple[int, int]] = ()
 
 
 def _nll(seen: Observation) -> float | None:
@@ -115,6 +120,20 @@ def is_refusal(text: str) -> bool:
     return not text.strip() or _REFUSAL.match(text) is not None
 
 
+def _pass_at_1(seen: Observation) -> float | None:
+    return _mean([right / samples for right, samples in seen.passes])
+
+
+def _pass_at_k(seen: Observation) -> float | None:
+    """With as many samples as k the unbiased estimate is the share with a right one (Chen et al. 2021,
+    arXiv:2107.03374)."""
+    return _mean([float(right > 0) for right, _ in seen.passes])
+
+
+def _pass_gap(seen: Observation) -> float | None:
+    return _mean([float(right > 0) - right / samples for right, samples in seen.passes])
+
+
 def _data_mean_length(seen: Observation) -> float | None:
     return _mean([len(text) for text in seen.pool.texts]) if seen.pool else None
 
@@ -145,6 +164,9 @@ SIGNALS: dict[str, Callable[[Observation], float | None]] = {
     "mean_length": _mean_length,
     "truncated_share": _truncated_share,
     "refusal_share": _refusal_share,
+    "pass_at_1": _pass_at_1,
+    "pass_at_k": _pass_at_k,
+    "pass_gap": _pass_gap,
     "data_mean_length": _data_mean_length,
     "real_fraction": _real_fraction,
     "real_loss_share": _real_loss_share,
@@ -192,4 +214,4 @@ def trends(num_texts: int) -> dict[str, Signal]:
     for prefix in ("", "data_"):
         found |= {prefix + name: one for name, one in WRITTEN.items()}
     shares = dict.fromkeys(("truncated_share", "refusal_share"), share._replace(channel="diversity", worse="up"))
-    return found | shares
+    return found | shares | {"pass_at_k": share._replace(channel="diversity")}

@@ -40,7 +40,7 @@ class Student:
         self._engine: Engine | None = None
         self._usage = dict.fromkeys(("requests", "prompt_tokens", "completion_tokens"), 0)
         if adapter is not None and not adapter.is_dir():
-            raise UserError(f"{adapter}: no such adapter. Run the stage that trains it first.")
+            raise UserError(f"{adapter}: no such adapter. Run stage `train` of that round first.")
 
     def use(self, adapter: Path) -> None:
         """Answer with another adapter, of the same rank, from now on; the engine stays open where it can switch."""

@@ -167,6 +167,8 @@ class Eval(Section):
 class Collapse(Section):
     """The frozen prompt set and the held-out text the collapse signals are measured on, each round.
 
+    `num_samples` replies are sampled to each prompt for pass@k; with 1 it is not measured.
+
     `action` is what the loop does about a verdict of 'warn' or 'stop', see `synthloop/guard.py`; `none` only tells it.
 
     The verdict (`eval/trend.py`) is on the trend of the newest `window` rounds against `margin`, a share of a signal's
@@ -178,6 +180,7 @@ class Collapse(Section):
     enabled: bool = True
     action: Literal["none", "stop", "rollback", "shrink", "replay", "widen"] = "stop"
     num_prompts: int = Field(default=64, gt=1)
+    num_samples: int = Field(default=4, gt=0)
     sampling: dict[str, Any] = {"temperature": 1.0, "max_tokens": 128}
     alpha: float = Field(default=0.05, gt=0, lt=1)
     window: int = Field(default=5, ge=3)

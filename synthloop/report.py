@@ -57,6 +57,7 @@ def round_facts(run: Run, round: int) -> dict[str, Any]:
         "reason": verdict["reason"],
         "action": verdict["action"],
         "reaction": verdict.get("reaction"),
+        "measures": verdict.get("measures") or {},
         "eval": evaluation(run, round),
         "overfitting": overfitting(run, round),
         "search": _json(folder / "search.json"),

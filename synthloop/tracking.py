@@ -20,7 +20,7 @@ from synthloop.store import Run, read_json, write_json
 def round_metrics(run: Run, round: int) -> dict[str, float | str | int]:
     """The flat metrics of a decided round, by their W&B keys."""
     facts = round_facts(run, round)
-    metrics: dict[str, Any] = {"round": round, "accepted": int(facts["accepted"])}
+    metrics: dict[str, Any] = {"round": round, "accepted": int(facts["accepted"]), "action": facts["action"]}
     for split, scores in facts["eval"].items():
         metrics[f"eval/{split}/{scores['metric']}"] = scores["value"]
         metrics |= {f"eval/{split}/{key}": scores[key] for key in ("ci_low", "ci_high", "n", "truncated")}
@@ -31,6 +31,8 @@ def round_metrics(run: Run, round: int) -> dict[str, float | str | int]:
     if facts["mix"]:
         names = ("real_fraction", "real_tokens", "synthetic_tokens", "real_rows", "synthetic_rows", "max_depth")
         metrics |= {f"mix/{name}": facts["mix"][name] for name in names}
+        metrics["mix/synthetic_per_real"] = facts["mix"].get("achieved", {}).get("synthetic_per_real")
+        metrics["mix/asked_synthetic_per_real"] = facts["mix"].get("bounds", {}).get("synthetic_per_real")
         metrics["mix/real_loss_share"] = facts["mix"].get("real_loss_share")
         metrics |= {f"mix/depth_share/{depth}": share for depth, share in facts["mix"].get("depth_shares", {}).items()}
     metrics |= _search(facts["search"])
@@ -38,6 +40,7 @@ def round_metrics(run: Run, round: int) -> dict[str, float | str | int]:
     if facts["collapse"]:
         metrics["collapse/verdict"] = facts["collapse"]["verdict"]
         metrics["collapse/reaction"] = facts["reaction"]
+        metrics |= {f"collapse/measure/{name}": value for name, value in facts["measures"].items()}
         metrics |= {f"collapse/{name}": value for name, value in facts["collapse"]["signals"].items()}
     metrics["cost/gpu_seconds"] = facts["gpu_seconds"]
     return {key: value for key, value in metrics.items() if value is not None}

@@ -37,6 +37,7 @@ def test_stop_ends_the_run_and_keeps_the_last_good_adapter(tmp_path: Path) -> No
     metrics = [json.loads(line) for line in (run.root / "metrics.jsonl").read_text().splitlines()]
     assert [one["collapse/verdict"] for one in metrics[:4]] == ["uncalibrated", "warn", "uncalibrated", "stop"]
     assert "nll rises" in metrics[3]["collapse/reaction"]
+    assert [one["action"] for one in metrics[:4]] == ["continue"] * 3 + ["stop"]
     assert report.build(run)["rounds"][3]["reaction"] == last["reaction"]
 
 
@@ -78,6 +79,9 @@ def test_measures_stay_in_force_and_grow(tmp_path: Path, action: str, file: str,
     assert [first, second] == expected
     assert {key: third[key] for key in second} == second
     assert all(one["accepted"] for one in rounds(run)), "a warning alone does not roll back"
+    metrics = [json.loads(line) for line in (run.root / "metrics.jsonl").read_text().splitlines()]
+    taken = next(name for name in first if name != "reason")
+    assert [one.get(f"collapse/measure/{taken}") for one in metrics[:3]] == [None, first[taken], second[taken]]
 
 
 def test_the_command_exits_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

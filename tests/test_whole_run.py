@@ -125,6 +125,23 @@ def test_every_wandb_key_is_logged_offline(whole_run: Path) -> None:
     assert any(key.startswith("curate/rejected/") for key in keys)
 
 
+def test_every_signal_ratio_depth_and_action_is_tracked(whole_run: Path) -> None:
+    rows = [json.loads(line) for line in (whole_run / "metrics.jsonl").read_text().splitlines()]
+    assert {key for row in history(whole_run) for key in row if not key.startswith("_")} == {
+        key for row in rows for key in row
+    }
+    last = rows[-1]
+    signs = json.loads((whole_run / "round-001" / "collapse.json").read_text())
+    measured = {name for name, value in signs["signals"].items() if value is not None}
+    assert len(measured) > 15
+    assert {f"collapse/{name}" for name in measured} <= last.keys()
+    mix = json.loads((whole_run / "round-001" / "mix.json").read_text())
+    assert last["mix/synthetic_per_real"] == mix["achieved"]["synthetic_per_real"]
+    assert last["mix/asked_synthetic_per_real"] == mix["bounds"]["synthetic_per_real"]
+    assert {key: last[f"mix/depth_share/{key}"] for key in mix["depth_shares"]} == mix["depth_shares"]
+    assert last["action"] == "continue"
+
+
 def test_no_held_out_text_is_trained_on_and_every_row_is_accounted_for(whole_run: Path) -> None:
     round_dir = whole_run / "round-001"
     rows = read_rows(round_dir / "train.jsonl", Row)

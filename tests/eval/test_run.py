@@ -34,7 +34,7 @@ SETTINGS: dict[str, Any] = {
     "task": {"name": "tests.eval.parity", "num_train": 90, "num_test": 12},
     "splits": {"probe": 20, "gate": 30},
     "eval": {"sampling": {"temperature": 0.0, "max_tokens": 12}, "max_examples": {"test": 10}},
-    "collapse": {"num_prompts": 8, "sampling": {"temperature": 1.0, "max_tokens": 12}},
+    "collapse": {"num_prompts": 8, "num_samples": 3, "sampling": {"temperature": 1.0, "max_tokens": 12}},
 }
 
 COPY = Candidate(
@@ -132,7 +132,7 @@ def test_the_record_holds_inputs_tokens_and_counts(run: Run, round_1: Path) -> N
     record = run.stage(1, "eval").record()
     assert {"data/probe.jsonl", "data/gate.jsonl", "round-001/adapter", "round-001/mix.json"} <= set(record["inputs"])
     assert {"round-000/eval/gate.jsonl", "round-000/collapse.json"} <= set(record["inputs"])
-    assert record["requests"] == 20 + 30 + 30 + 8
+    assert record["requests"] == 20 + 30 + 30 + 3 * 8
     assert record["prompt_tokens"] > record["completion_tokens"] > 0
     assert record["failures"] == record["outputs"]["failures.jsonl"]["rows"]
     assert run.stage(1, "test").record()["requests"] == 10
@@ -184,6 +184,10 @@ def test_collapse_signals(run: Run, round_1: Path) -> None:
     assert 0 < signals["distinct_2"] <= 1
     assert after["measured_on"]["budget_words"] == 32
     assert all(value is None or math.isfinite(value) for value in signals.values())
+    assert 0 <= signals["pass_at_1"] <= signals["pass_at_k"] <= 1
+    assert signals["pass_gap"] == pytest.approx(signals["pass_at_k"] - signals["pass_at_1"])
+    assert (signals["pass_at_k"] * 8) % 1 == 0
+    assert (signals["pass_at_1"] * 24) % 1 == pytest.approx(0, abs=1e-9)
     gate = predictions(round_1, "gate")
     assert signals["accuracy"] == sum(one.value for one in gate) / len(gate)
 
@@ -276,7 +280,7 @@ def test_low_data_mode_and_prompts_longer_than_the_context(
 
 
 def test_mistakes(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no such adapter. Run stage `train` of round 7"):
+    with pytest.raises(UserError, match=r"round-007/adapter: no such adapter. Run stage `train`"):
         evaluate(run, 7)
     copy = Run(Path(shutil.copytree(run.root, tmp_path / "copy")))
     copy.stage(0, "eval").forget()

@@ -53,6 +53,14 @@ def test_what_is_not_there_is_none() -> None:
     assert measure(seen(likelihood=Likelihood(30.0, 20, 0.0, 0)))["nll_rare"] is None
 
 
+def test_pass_at_k_beside_pass_at_1() -> None:
+    signals = measure(seen(passes=[(4, 4), (1, 4), (0, 4), (2, 4)]))
+    assert signals["pass_at_1"] == pytest.approx(7 / 16)
+    assert signals["pass_at_k"] == 0.75
+    assert signals["pass_gap"] == pytest.approx(0.75 - 7 / 16)
+    assert measure(seen())["pass_at_k"] is None, "one sample to a prompt: nothing to compare"
+
+
 def test_kept_rows_are_measured_like_replies_and_the_mix_is_passed_through() -> None:
     mix = {"real_fraction": 0.25, "real_loss_share": 0.5, "max_depth": 2, "depth_shares": {"0": 0.25, "2": 0.75}}
     both = seen(pool=diversity.sample(["the cat sat", "a dog ran far"], 6), mix=mix)
@@ -78,5 +86,6 @@ def test_answers_are_no_refusals(text: str) -> None:
 def test_every_tested_signal_is_measured_and_causes_are_not_tested() -> None:
     tested, measured = set(trends(64)), set(measure(seen()))
     assert tested < measured
-    assert {"real_fraction", "real_loss_share", "max_depth"} == set(SIGNALS) - tested
+    causes = {"real_fraction", "real_loss_share", "max_depth"}
+    assert causes | {"pass_at_1", "pass_gap"} == set(SIGNALS) - tested
     assert {one.channel for one in trends(64).values()} == {"fit", "diversity"}
