@@ -1,0 +1,119 @@
+"""What objectives on TRL's trainers share: settings that are checked, our defaults, the model with its LoRA."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import field_validator
+
+from synthloop.errors import UserError, did_you_mean
+from synthloop.upstream import Kind, accepted
+from train.objectives import ObjectiveConfig
+
+OWNED = {
+    "output_dir": "checkpoints go into the run directory (--output when train.run is used by itself)",
+    "resume_from_checkpoint": "the same command resumes from the last complete checkpoint by itself",
+    "seed": "set `seed` of the config; each round derives its own from it",
+    "data_seed": "set `seed` of the config; each round derives its own from it",
+    "report_to": "the loop tracks the run; see `tracking` in the config and trainer_log.jsonl",
+    "save_only_model": "a checkpoint without the optimizer cannot be resumed from",
+    "ignore_data_skip": "a resumed run would train on other batches than one that was never stopped",
+    "eval_strategy": "the eval stage evaluates on held-out real data; there is no evaluation set in training",
+}
+"""Keys of every TRL config class that the user cannot set, and why."""
+
+_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+
+
+class TrainerConfig(ObjectiveConfig):
+    """Settings of an objective on a TRL trainer; keys that PEFT and bitsandbytes do not know are refused."""
+
+    @field_validator("lora")
+    @classmethod
+    def _check_lora(cls, lora: dict[str, Any]) -> dict[str, Any]:
+        return _known(lora, "lora_config", "peft.LoraConfig")
+
+    @field_validator("quantization")
+    @classmethod
+    def _check_quantization(cls, quantization: dict[str, Any] | None) -> dict[str, Any] | None:
+        return _known(quantization, "bitsandbytes_config", "BitsAndBytesConfig") if quantization else quantization
+
+
+def _known(settings: dict[str, Any], kind: Kind, name: str) -> dict[str, Any]:
+    mistakes = unknown(settings, kind, name)
+    if mistakes:
+        raise ValueError(" ".join(mistakes))
+    return settings
+
+
+def check_args(args: dict[str, Any], owned: Mapping[str, str], kind: Kind, name: str) -> dict[str, Any]:
+    """`args`, when `name` (a config class of TRL) takes them all. Raises `ValueError` naming every mistake."""
+    mistakes = [f"'{key}' cannot be set: {owned[key]}." for key in sorted(args.keys() & owned.keys())]
+    mistakes += unknown({key: value for key, value in args.items() if key not in owned}, kind, name)
+    for key, value in args.items():
+        if isinstance(value, str) and _EXPONENT.fullmatch(value):
+            mistakes.append(f"'{key}' is the text {value!r}: YAML reads numbers as 5.0e-3 or 0.005, not as 5e-3.")
+    if mistakes:
+        raise ValueError(" ".join(mistakes))
+    return args
+
+
+def unknown(settings: Mapping[str, Any], kind: Kind, name: str) -> list[str]:
+    """A sentence for each key that upstream does not accept."""
+    known = accepted(kind)
+    keys = sorted(settings.keys() - known) if known is not None else []
+    return [f"unknown key '{key}' of {name}. {did_you_mean(key, known or ())}" for key in keys]
+
+
+def training_args(config_class: Any, cfg: ObjectiveConfig, **defaults: Any) -> Any:
+    """A `config_class` of TRL. Where several processes train, this joins their process group.
+
+    Defaults of ours, each overridden by the same key in `cfg.args`: two checkpoints kept, so that there is one to
+    resume from while the next is being written; without an accelerator `use_cpu`, full precision, because emulated
+    bfloat16 is slower there, and no gradient checkpointing, as memory is not what is short. An objective's `defaults`
+    come on top.
+
+    Raises:
+        UserError: the class refuses the values.
+    """
+    import torch
+
+    on_cpu = cfg.args.get("use_cpu", not torch.accelerator.is_available())
+    ours = {
+        "save_total_limit": 2,
+        "seed": cfg.seed,
+        "disable_tqdm": not sys.stderr.isatty(),
+        **({"use_cpu": True, "bf16": False, "gradient_checkpointing": False} if on_cpu else {}),
+    }
+    owned = {"output_dir": str(cfg.output_dir), "report_to": "none"}
+    try:
+        return config_class(**{**ours, **defaults, **cfg.args, **owned})
+    except (TypeError, ValueError) as error:
+        raise UserError(f"train.args: trl.{config_class.__name__} refuses these settings: {error}") from error
+
+
+def build(trainer_class: Any, cfg: ObjectiveConfig, args: Any, tokenizer: Any, columns: Mapping[str, Any]) -> Any:
+    """A `trainer_class` of TRL on rows of `columns`; the model is loaded here, with a LoRA, quantised where asked.
+
+    Raises:
+        UserError: no model at `cfg.model`, or a bad LoRA or quantization setting.
+    """
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import BitsAndBytesConfig
+
+    args.model_init_kwargs = {"revision": cfg.revision, **(args.model_init_kwargs or {})}
+    try:
+        return trainer_class(
+            model=cfg.model,
+            args=args,
+            train_dataset=Dataset.from_dict(dict(columns)),
+            processing_class=tokenizer,
+            peft_config=LoraConfig(**{"task_type": "CAUSAL_LM", **cfg.lora}),
+            quantization_config=None if cfg.quantization is None else BitsAndBytesConfig(**cfg.quantization),
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"The trainer of '{cfg.model}' cannot be built: {error}") from error
