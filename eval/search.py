@@ -89,8 +89,8 @@ def decide(run: Run, round: int, scored: Sequence[Scored]) -> dict[str, Any]:
     mix, seed = run.config.mix, derive_seed(run.config.seed, round, "search")
     amounts = [one for one in scored if one.trial.axis == "amount"]
     current, ratios = in_force(run, round), sorted({one.trial.value for one in amounts})
-    # Where less synthetic data than that is there, all there is stands for the ratio in force.
-    stands_for = max((ratio for ratio in ratios if ratio <= current), default=ratios[0])
+    # Where there is less synthetic data than that, or hardly more, all there is stands for the ratio in force.
+    stands_for = min(ratios, key=lambda ratio: abs(ratio - current))
     table = curve.Scores.of([(one.trial.value, one.trial.seed, one.values) for one in amounts])
     choice = curve.choose(table, stands_for, mix.proxies.alpha, seed)
     stays = choice.ratio == stands_for

@@ -98,13 +98,21 @@ def check(config: ConfigFile, overrides: Overrides = None) -> None:
         print(f"{config}: ok")
 
 
-def _stage(run_dir: Path, command: list[str]) -> None:
-    """Run one stage of an existing run in the foreground, under the run's lock, and exit with its code."""
+def _stage(run_dir: Path, *commands: list[str]) -> None:
+    """Run stages of an existing run in the foreground, under the run's lock, and exit with the code of the last."""
     from synthloop.store import Run
 
     with user_errors(), Run(run_dir).lock():
+        _foreground(*commands)
+
+
+def _foreground(*commands: list[str]) -> None:
+    """Run commands one after the other, each shown first, until one fails; exit with the code of the last that ran."""
+    code = 0
+    for command in commands:
         print("$", " ".join(command), file=sys.stderr)
-        code = subprocess.call(command)
+        if code := subprocess.call(command):
+            break
     raise typer.Exit(code if code >= 0 else 4)
 
 
@@ -125,6 +133,21 @@ def generate(run_dir: RunOption, round_number: RoundOption) -> None:
 def curate(run_dir: RunOption, round_number: RoundOption) -> None:
     """Stage `curate` of one round: candidates to kept and rejected."""
     _python_stage("generate.curate", run_dir, round_number)
+
+
+@app.command()
+def search(run_dir: RunOption, round_number: RoundOption) -> None:
+    """Stages `trials` and `search` of one round, for `mix.policy: adaptive`: the ratio to mix by."""
+    from synthloop.loop import launch
+    from synthloop.store import Run
+
+    where = ["--run", str(run_dir), "--round", str(round_number)]
+    with user_errors():
+        config = Run(run_dir).config
+        if config.mix.policy != "adaptive":
+            raise UserError(f"{run_dir}: mix.policy is {config.mix.policy}, and only an adaptive mix is searched for.")
+        trials = launch(config.train.accelerate, "train.trials", *where)
+    _stage(run_dir, trials, [sys.executable, "-m", "eval.search", *where])
 
 
 @app.command()
@@ -163,10 +186,7 @@ def train(
         content = read_yaml(config, overrides or [])
         job = parse(TrainJob, {key: content[key] for key in TrainJob.model_fields if key in content}, str(config))
         arguments = ["--config", str(config), "--data", str(data), "--output", str(output), *(overrides or [])]
-        command = launch(job.train.accelerate, "train.run", *arguments)
-        print("$", " ".join(command), file=sys.stderr)
-        code = subprocess.call(command)
-    raise typer.Exit(code if code >= 0 else 4)
+        _foreground(launch(job.train.accelerate, "train.run", *arguments))
 
 
 @app.command()
@@ -229,11 +249,7 @@ def sweep(
     with user_errors():
         opened, folder = Run(run_dir), to or run_dir / "sweep"
         planned = sweeps.prepare(opened, round_number, folder, ratios, shares, seeds, max_real_rows)
-    for command in sweeps.commands(opened, planned.round, folder):
-        print("$", " ".join(command), file=sys.stderr)
-        code = subprocess.call(command)
-        if code:
-            raise typer.Exit(code if code > 0 else 4)
+    _foreground(*sweeps.commands(opened, planned.round, folder))
 
 
 @app.command("report")

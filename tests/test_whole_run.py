@@ -104,6 +104,15 @@ def test_a_sweep_draws_both_curves(whole_run: Path, tmp_path: Path) -> None:
     assert found["axes"]["amount"]["n"] == 60
     drawn = ElementTree.parse(tmp_path / "sweep" / "sweep.svg").getroot()
     assert len(drawn.findall(".//{*}circle")) == 8
+    assert "is of a sweep with other options" in synthloop("sweep", whole_run, *options, "--seeds", "3", code=2)
+
+
+def test_a_finished_search_again_does_nothing(whole_run: Path) -> None:
+    before = (whole_run / "round-001" / "search.json").read_bytes()
+    told = synthloop("search", "--run", whole_run, "--round", "1")
+    assert "trials: round 1 is already done" in told
+    assert "search: round 1 is already done" in told
+    assert (whole_run / "round-001" / "search.json").read_bytes() == before
 
 
 def test_the_teacher_wrote_in_vllm_and_trl_trained_under_accelerate(whole_run: Path) -> None:

@@ -85,7 +85,8 @@ def train_all(run: Run, round: int, sources: Sources, planned: Plan, folder: Pat
             rows = trial_rows(trial, sources, run.config.mix, part, run.config.seed, round)
             train_one(run, round, trial, rows, part, target, state)
         done.append(Trained.model_validate(read_json(target / "trial.json")))
-        update(len(done))
+        if state.is_main_process:
+            update(len(done))
     totals = {name: sum(getattr(one, name) for one in done) for name in ("tokens", "steps", "seconds")}
     return {"trials": len(done), "part": part, **totals, "devices": state.num_processes}
 

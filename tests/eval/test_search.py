@@ -53,6 +53,13 @@ def test_where_there_is_less_than_the_ratio_in_force_all_there_is_stands_for_it(
     assert {one["ratio"] for one in found["effects"]} == {0.0, 0.25}
 
 
+def test_all_there_is_stands_for_a_ratio_in_force_that_is_hardly_less(tmp_path: Path) -> None:
+    rights = {0.0: 80, 0.5: 95, 1.05: 110}  # 1.0 itself was not tried beside 1.05
+    found = decide(make_run(tmp_path), 1, [scored(r, s, n + s) for r, n in rights.items() for s in (0, 1)])
+    assert (found["ratio"], found["changed"]) == (1.0, False)
+    assert {one["ratio"] for one in found["effects"]} == {0.0, 0.5}
+
+
 def test_each_recipe_is_measured_by_what_its_absence_costs(tmp_path: Path) -> None:
     """repair: 30 of 200 points for 3,000 tokens over two rounds; explore: none for 1,000."""
     run = make_run(
