@@ -27,7 +27,7 @@ from synthloop.errors import UserError
 from synthloop.randomness import derive_seed
 from synthloop.records import Candidate, Completion, Example, Request
 from synthloop.store import read_json
-from synthloop.task import open_task
+from synthloop.task import Task, open_task
 
 log = logging.getLogger("synthloop.eval")
 
@@ -57,7 +57,9 @@ def observe(
     frozen = frozen_prompts(rows.gate, cfg.num_prompts, student.seed)
     if len(frozen) < cfg.num_prompts:
         log.warning("gate has %d examples, fewer than collapse.num_prompts=%d", len(frozen), cfg.num_prompts)
-    answers = sample_replies(student, frozen, cfg)
+    task = open_task(config.task.name, config.task.settings)
+    num_samples = cfg.num_samples if task.judge_role is None else 1  # every sample would have to be judged
+    answers = sample_replies(student, frozen, cfg.sampling, num_samples)
     replies = [first for first, *_ in answers.values()]
     return Observation(
         likelihood=likelihood,
@@ -68,11 +70,13 @@ def observe(
         pool=diversity.sample(map(whole_text, rows.curated), pool_budget(config)) if rows.curated else None,
         real_pool=diversity.reference(map(whole_text, train)),
         mix=mix,
-        passes=score_passes(config, frozen, answers) if cfg.num_samples > 1 else (),
+        passes=score_passes(task, frozen, answers) if num_samples > 1 else (),
     )
 
 
-def sample_replies(student: Student, frozen: Sequence[Example], cfg: Collapse) -> dict[str, list[Completion]]:
+def sample_replies(
+    student: Student, frozen: Sequence[Example], sampling: Mapping[str, Any], num_samples: int
+) -> dict[str, list[Completion]]:
     """Example id -> its sampled replies; prompts that the engine refuses are left out."""
     requests = [
         Request(
@@ -81,11 +85,11 @@ def sample_replies(student: Student, frozen: Sequence[Example], cfg: Collapse) -
             messages=one.messages,
             sampling={
                 "seed": derive_seed(student.seed, "collapse", one.id, *([sample] if sample else [])),
-                **cfg.sampling,
+                **sampling,
             },
             sample_index=sample,
         )
-        for sample in range(cfg.num_samples)
+        for sample in range(num_samples)
         for one in frozen
     ]
     answers: dict[str, list[Completion]] = {}
@@ -96,10 +100,9 @@ def sample_replies(student: Student, frozen: Sequence[Example], cfg: Collapse) -
 
 
 def score_passes(
-    config: Config, frozen: Sequence[Example], answers: Mapping[str, Sequence[Completion]]
+    task: Task, frozen: Sequence[Example], answers: Mapping[str, Sequence[Completion]]
 ) -> list[tuple[int, int]]:
     """(right, samples) of each frozen prompt that was answered."""
-    task = open_task(config.task.name, config.task.settings)
     return [
         (sum(task.score(one, reply.text).correct for reply in answers[one.id]), len(answers[one.id]))
         for one in frozen

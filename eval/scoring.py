@@ -7,6 +7,7 @@
 | choice  | `choice(labels)`         | it names one label, the reference                                     |
 | json    | `json_equal`             | it holds the reference's JSON value                                   |
 | regex   | `regex(pattern)`         | what the pattern captures is the reference                            |
+| judge   | `eval/judging.py`        | a model says so; where none is asked (votes, filters), as `exact`     |
 
 A scorer takes (reference, text) and returns a `Score` of 0 or 1. `parsed` is the answer in canonical form, so that
 equal answers are equal strings (votes are counted by it); it is None where the text holds none, and it is set whether
@@ -180,7 +181,7 @@ def _compare(parsed: str | None, reference: str | None, missing: str) -> Score:
     return Score(value=float(correct), correct=correct, parsed=parsed, reason=missing if parsed is None else None)
 
 
-SCORERS = ("numeric", "exact", "choice", "json", "regex")
+SCORERS = ("numeric", "exact", "choice", "json", "regex", "judge")
 
 
 def named_scorer(
@@ -203,6 +204,7 @@ def named_scorer(
         "numeric": numeric,
         "exact": partial(exact, ignore_case=ignore_case),
         "json": json_equal,
+        "judge": exact,
     }
     if name not in plain:
         raise UserError(f"Unknown scorer '{name}'. Known: {', '.join(SCORERS)}.")

@@ -8,11 +8,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from eval import judging
 from synthloop import plugins, progress
 from synthloop.engines import Engine, EngineConfig, complete_all
 from synthloop.errors import UserError
 from synthloop.randomness import derive_seed
-from synthloop.records import Completion, Example, Prediction, Request
+from synthloop.records import Completion, Example, Prediction, Request, Score
 from synthloop.store import Run
 from synthloop.task import Task
 
@@ -33,6 +34,7 @@ class Student:
     """
 
     def __init__(self, run: Run, adapter: Path | None) -> None:
+        self.run = run
         self.seed = run.config.seed
         self.config: EngineConfig = run.config.student.engine_config()
         self._module = plugins.load("engine", run.config.student.engine)
@@ -47,7 +49,12 @@ class Student:
         self._adapter = adapter
         if self._engine is not None and hasattr(self._engine, "use"):
             self._engine.use(adapter)
-        elif self._engine is not None:
+        else:
+            self.close()
+
+    def close(self) -> None:
+        """Free the device; the next `ask` loads the student again."""
+        if self._engine is not None:
             self._engine.close()
             self._engine = None
 
@@ -73,8 +80,7 @@ class Student:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._engine is not None:
-            self._engine.close()
+        self.close()
 
 
 def prompt_request(example: Example, sampling: dict[str, Any], seed: int) -> Request:
@@ -97,12 +103,29 @@ def answer(student: Student, task: Task, examples: Sequence[Example], sampling: 
             "Raise the engine's context (student.args.max_model_len) or shorten the prompts.",
             *(len(errors), len(replies), what, first, errors[first]),
         )
-    predictions = [prediction(task, example, reply) for example, reply in zip(examples, replies, strict=True)]
-    return Answers(predictions, errors)
+    scores = score_all(student, task, examples, replies, what)
+    pairs = zip(examples, replies, scores, strict=True)
+    return Answers([prediction(example, reply, score) for example, reply, score in pairs], errors)
 
 
-def prediction(task: Task, example: Example, reply: Completion) -> Prediction:
-    score = task.score(example, reply.text)
+def score_all(
+    student: Student, task: Task, examples: Sequence[Example], replies: Sequence[Completion], what: str
+) -> list[Score]:
+    """The score of each reply: the task's own, or that of its judge, who is not asked about refused prompts."""
+    role = task.judge_role
+    if role is None:
+        return [task.score(example, reply.text) for example, reply in zip(examples, replies, strict=True)]
+    if judging.needs_the_device(student.run, role):
+        student.close()
+    served = [index for index, reply in enumerate(replies) if reply.finish_reason != "error"]
+    judged = judging.judge(
+        student.run, task, [examples[index] for index in served], [replies[index].text for index in served], what
+    )
+    scores = dict(zip(served, judged, strict=True))
+    return [scores.get(index, Score(value=0.0, correct=False, parsed=None)) for index in range(len(replies))]
+
+
+def prediction(example: Example, reply: Completion, score: Score) -> Prediction:
     return Prediction(
         id=example.id,
         slice=example.slice,

@@ -91,10 +91,11 @@ def _usage(config: Config) -> Iterator[str]:
     if config.generate.recipes and "teacher" not in config.roles:
         yield "'roles.teacher' is missing: the recipes need one. For self-improvement set roles.teacher.model=student."
     yield from _roles(config)
+    yield from _judge(config)
     yield from _adaptive(config)
     recipes = [one for _, kind, one in _asking(config) if kind == "recipe"]
     by_itself = any("student" in _asked(one, "recipe").values() for one in recipes)
-    if config.roles and not config.generate.recipes:
+    if config.roles and not config.generate.recipes and _judge_role(config) is None:
         yield "'roles' are read by nothing, as generate.recipes is empty. Remove them, or add a recipe."
     if (
         by_itself or any(role.is_student for _, role in _engines(config))
@@ -103,6 +104,30 @@ def _usage(config: Config) -> Iterator[str]:
             f"'generate.max_depth' is {config.generate.max_depth}, but a student that teaches itself reaches depth "
             f"{config.rounds} in {config.rounds} rounds. Set generate.max_depth={config.rounds} to opt in."
         )
+
+
+def _judge_role(config: Config) -> str | None:
+    """The role that scores the task; None where a rule does, or where the task's settings are wrong."""
+    with contextlib.suppress(UserError, ValidationError):
+        return open_task(config.task.name, config.task.settings).judge_role
+    return None
+
+
+def _judge(config: Config) -> Iterator[str]:
+    """A task scored by a judge who is not there, or is the student; filters that know no judge."""
+    role = _judge_role(config)
+    if role is None:
+        return
+    if role not in config.roles:
+        yield f"'task.scorer' is judge, and 'roles.{role}' is missing: who is to say whether a reply is right?"
+    elif any(member.is_student for member in config.roles[role]):
+        yield f"'roles.{role}' is the student, which cannot judge itself. Take another model."
+    for index, one in enumerate(config.curate.filters):
+        if one.name == "verify" and config.generate.recipes:
+            yield (
+                f"'curate.filters.{index}' (verify) compares answers as text, which says nothing where 'task.scorer' "
+                "is judge. Put {name: judge} in its place."
+            )
 
 
 def _adaptive(config: Config) -> Iterator[str]:
@@ -122,6 +147,7 @@ def _adaptive(config: Config) -> Iterator[str]:
 def _roles(config: Config) -> Iterator[str]:
     """Roles that a plugin asks and the config does not have; roles of the config that nothing asks."""
     asked = {"teacher"} if config.generate.recipes else set()
+    asked |= {role for role in [_judge_role(config)] if role is not None}
     for path, kind, one in _asking(config):
         for field, role in _asked(one, kind).items():
             asked.add(role)

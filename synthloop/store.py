@@ -23,7 +23,7 @@ from synthloop import plugins
 from synthloop.config import Config, dump, parse
 from synthloop.errors import UserError
 from synthloop.records import Record, Review
-from synthloop.task import read_jsonl
+from synthloop.task import open_task, read_jsonl
 
 R = TypeVar("R", bound=Record)
 
@@ -140,6 +140,9 @@ def stage_settings(config: Config, stage: str) -> dict[str, Any]:
     settings = {section: _tracked(plain[section]) for section in SETTINGS[stage]}
     if stage in ("generate", "curate"):
         settings["files"] = {name: sha256(path) for name, path in _files(config, stage) if path.exists()}
+    if stage in ("eval", "test", "search"):
+        judge = open_task(config.task.name, config.task.settings).judge_role
+        settings |= {"roles": {judge: _tracked(plain["roles"].get(judge))}} if judge is not None else {}
     if stage == "eval" and config.collapse.controls is not None and config.collapse.controls.exists():
         settings["files"] = {"collapse.controls": sha256(config.collapse.controls)}
     return settings

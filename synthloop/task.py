@@ -58,6 +58,17 @@ class Task(NamedTuple):
         score: Score = self.module.score(self.config, example, text)
         return score
 
+    @property
+    def judge_role(self) -> str | None:
+        """The role that scores what the student writes in evaluation; None where `score` does."""
+        role = getattr(self.config, "judge", None) if getattr(self.config, "scorer", None) == "judge" else None
+        return None if role is None else str(role)
+
+    @property
+    def judge_instructions(self) -> str:
+        """What the task tells its judge beyond the problem and the reference."""
+        return str(getattr(self.config, "judge_instructions", ""))
+
     def messages(self, text: str) -> tuple[Message, ...]:
         return render_prompt(self.config, text)
 

@@ -9,7 +9,7 @@
       output: solution                # else the first of: output, completion, response, answer
       answer: answer                  # else `answer` where the row has it, else read from the output
       slice: topic                    # else `slice` where the row has it
-      scorer: numeric                 # numeric, exact, choice, json or regex
+      scorer: numeric                 # numeric, exact, choice, json, regex or judge
 
 One row, {"question": "2 + 2?", "solution": "2 + 2 = 4", "answer": 4}, becomes
 
@@ -33,6 +33,7 @@ from pydantic import field_validator, model_validator
 from eval.scoring import SCORERS, Scorer, named_scorer
 from eval.tasks._sources import SplitConfig, field, hub_rows, local_rows, text_field
 from synthloop.errors import UserError, did_you_mean
+from synthloop.plugins import RoleName
 from synthloop.records import Example, Message, Score
 from synthloop.task import make_example
 
@@ -52,6 +53,9 @@ class Config(SplitConfig):
         labels: the answers `choice` knows; all answers of the data where not given. `prompt` may use them.
         pattern: what `regex` looks for; its first group is the answer.
         ignore_case: for `exact`.
+        judge: for scorer `judge`: the role that is asked whether a reply is right (`eval/judging.py`). Where the
+            student is not evaluated, in votes and filters, replies count as equal where their texts are.
+        judge_instructions: for scorer `judge`: what it is told beyond the problem and the reference.
     """
 
     input: str | None = None
@@ -62,12 +66,12 @@ class Config(SplitConfig):
     labels: tuple[str, ...] = ()
     pattern: str | None = None
     ignore_case: bool = False
+    judge: RoleName = "judge"
+    judge_instructions: str = ""
 
     @field_validator("scorer")
     @classmethod
     def _known_scorer(cls, name: str) -> str:
-        if name == "judge":
-            raise ValueError(f"the scorer 'judge' is not available yet; known: {', '.join(SCORERS)}")
         if name not in SCORERS:
             raise ValueError(f"unknown scorer. {did_you_mean(name, SCORERS)}")
         return name
@@ -75,8 +79,10 @@ class Config(SplitConfig):
     @model_validator(mode="after")
     def _scorer_settings(self) -> Config:
         """A setting that the scorer does not read is a mistake, and so is a missing one."""
-        for name, scorer in (("labels", "choice"), ("pattern", "regex"), ("ignore_case", "exact")):
-            if getattr(self, name) and self.scorer != scorer:
+        read_by = {"labels": "choice", "pattern": "regex", "ignore_case": "exact"}
+        read_by |= {"judge": "judge", "judge_instructions": "judge"}
+        for name, scorer in read_by.items():
+            if name in self.model_fields_set and getattr(self, name) and self.scorer != scorer:
                 raise ValueError(f"`{name}` is read by scorer '{scorer}' only, and scorer is '{self.scorer}'")
         if self.scorer == "regex":
             try:

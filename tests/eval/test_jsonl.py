@@ -138,7 +138,7 @@ def test_outputs_that_the_scorer_calls_wrong(tmp_path: Path, caplog: pytest.LogC
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
-        ({"scorer": "judge"}, "'judge' is not available yet"),
+        ({"scorer": "exact", "judge": "critic"}, "`judge` is read by scorer 'judge' only"),
         ({"scorer": "numerc"}, "Did you mean 'numeric'"),
         ({"scorer": "numeric", "pattern": "x"}, "`pattern` is read by scorer 'regex' only"),
         ({"scorer": "regex"}, "needs `pattern`"),

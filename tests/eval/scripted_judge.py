@@ -1,0 +1,52 @@
+"""An engine that judges by rule, for tests: an answer is right where it holds the reference. `model` says how.
+
+fair: so; harsh: nothing is right; mute: no JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from synthloop.engines import EngineConfig
+from synthloop.records import Completion, Request
+
+ASKED: list[Request] = []
+
+
+class Config(EngineConfig):
+    """Nothing of its own."""
+
+
+class Judge:
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._waiting: list[Request] = []
+
+    def submit(self, request: Request) -> None:
+        ASKED.append(request)
+        self._waiting.append(request)
+
+    def poll(self) -> list[Completion]:
+        waiting, self._waiting = self._waiting, []
+        return [
+            Completion(
+                request_id=one.id, text=self._text(one), finish_reason="stop", prompt_tokens=9, completion_tokens=3
+            )
+            for one in waiting
+        ]
+
+    def _text(self, request: Request) -> str:
+        asked = request.messages[-1]["content"]
+        (reference,) = re.findall(r"<reference>\n(.*)\n</reference>", asked, re.DOTALL)
+        (answer,) = re.findall(r"<answer>\n(.*)\n</answer>", asked, re.DOTALL)
+        if self._model == "mute":
+            return "I think so."
+        return json.dumps({"reason": "looked", "correct": self._model == "fair" and reference in answer})
+
+    def close(self) -> None: ...
+
+
+def open(cfg: Config, adapter: Path | None = None) -> Judge:
+    return Judge(cfg.model)
