@@ -53,14 +53,30 @@ def _row(one: dict[str, Any]) -> list[str]:
 
 
 def closing_lines(report: dict[str, Any]) -> list[str]:
-    """The headline in words: the gain on test with n, interval and p, and the best round."""
-    gain = report["gain"]
+    """The headline in words: the gain on test with n, interval and p, the best round, and what the search took."""
+    gain, searched = report["gain"], search_lines(report)
     if gain is None:
-        return [f"Best round: {report['best_round']} (the untouched student); no round was accepted."]
+        return [f"Best round: {report['best_round']} (the untouched student); no round was accepted.", *searched]
     return [
         f"Best round: {report['best_round']}. Gain on {gain['split']} over the untouched student: "
         f"{interval(gain, signed=True)} points, n={gain['n']}, p={gain['p_value']:.2g}.",
         *([f"Stopped by {report['stopped_by']}."] if report["stopped_by"] else []),
+        *searched,
+    ]
+
+
+def search_lines(report: dict[str, Any]) -> list[str]:
+    """What the searches of an adaptive mix found and took, all rounds together; nothing where there were none."""
+    found = [one["search"] for one in report["rounds"] if one["search"]]
+    if not found:
+        return []
+    seconds = sum(one["cost"]["train_seconds"] + one["cost"]["score_seconds"] for one in found)
+    whole = sum(sum(one["seconds"].values()) for one in report["rounds"])
+    ratios = ", ".join(f"{one['ratio']:.3g}" for one in found)
+    trials = sum(one["cost"]["trials"] for one in found)
+    return [
+        f"Synthetic per real, by round: {ratios}. Finding it took {trials} trials and {seconds:.0f} s of the "
+        f"{whole:.0f} s of all stages."
     ]
 
 

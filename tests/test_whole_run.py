@@ -107,6 +107,10 @@ def test_a_sweep_draws_both_curves(whole_run: Path, tmp_path: Path) -> None:
     assert "is of a sweep with other options" in synthloop("sweep", whole_run, *options, "--seeds", "3", code=2)
 
 
+def test_the_report_says_what_the_search_took(whole_run: Path) -> None:
+    assert "Finding it took 10 trials and" in synthloop("report", whole_run)
+
+
 def test_a_finished_search_again_does_nothing(whole_run: Path) -> None:
     before = (whole_run / "round-001" / "search.json").read_bytes()
     told = synthloop("search", "--run", whole_run, "--round", "1")
