@@ -51,12 +51,19 @@ def test_without_evidence_the_ratio_in_force_stays() -> None:
     assert "1 synthetic per real stays: no ratio is separated" in choice.reason
 
 
+@pytest.fixture
+def fewer_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(curve, "DRAWS", 1000)
+
+
+@pytest.mark.usefixtures("fewer_draws")
 def test_false_moves_are_at_most_as_frequent_as_alpha() -> None:
     """200 searches in which the ratio does not matter: moves are binomial with 5% at most (upper 99.9% point: 22)."""
     moved = [choose(scores(truth(0.5, 0.0, 1.0), seed, 120), 1.0, 0.05, seed).ratio != 1.0 for seed in range(200)]
     assert sum(moved) <= 22
 
 
+@pytest.mark.usefixtures("fewer_draws")
 def test_intervals_hold_what_they_say() -> None:
     """Of 200 true gains of ratio 4 over 1, the intervals of level 98% (5% over five ratios, two-sided) miss few."""
     means = truth(0.4, 0.2, 2.0)
