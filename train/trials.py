@@ -105,7 +105,7 @@ def trial_rows(trial: Trial, sources: Sources, mix: Mix, part: float, run_seed: 
         budgets = ((real, (1 - trial.value) * size), (synthetic, trial.value * size))
         return in_order([row for rows, budget in budgets for row in select(rows, budget, mix.unit, seed)], seed, round)
     num_rows = None if mix.num_rows is None else round_up(mix.num_rows * part)
-    policy = mix.settled(trial.value).model_copy(update={"num_rows": num_rows})
+    policy = mix.settled(trial.value).model_copy(update={"policy": "capped", "num_rows": num_rows})
     return mix_rows(real, synthetic, policy, seed, round, replay=sources.replayed)
 
 

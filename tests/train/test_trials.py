@@ -84,6 +84,21 @@ def test_shares_are_at_equal_size() -> None:
         assert sum(one.startswith("synthetic") for one in found) == 40 * share
 
 
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"policy": "fixed", "synthetic_ratio": 2},
+        {"policy": "accumulate"},
+        {"policy": "replace"},
+        {"policy": "schedule", "schedule": [1, 2]},
+    ],
+)
+def test_a_sweep_of_a_run_with_another_policy_tries_the_ratios_asked_for(settings: dict[str, Any]) -> None:
+    mix = Mix(unit="rows", **settings)
+    found = trial_rows(Trial(axis="amount", value=0.5, seed=0), sources(), mix, 1.0, 0, 1)
+    assert [sum(row.source == source for row in found) for source in ("real", "synthetic")] == [40, 20]
+
+
 def test_num_rows_is_scaled_with_the_rows() -> None:
     mix = Mix(policy="adaptive", unit="rows", num_rows=200)
     trial = Trial(axis="amount", value=0.5, seed=0)
