@@ -47,21 +47,32 @@ class Effect(NamedTuple):
 
 
 class Curve(NamedTuple):
-    """Estimates at `ratios`, with their two-sided 95% intervals. `a`, `b`, `c` are None where means are used."""
+    """Estimates at `ratios`, with their two-sided 95% intervals: of the curve where it `fits`, else the seeds' means.
+
+    `a`, `b`, `c` and `p_lack_of_fit` are None where there are too few ratios for a curve.
+    """
 
     ratios: list[float]
     values: list[float]
     low: list[float]
     high: list[float]
+    fits: bool
     a: float | None
     b: float | None
     c: float | None
     p_lack_of_fit: float | None
 
     def at(self, ratios: Sequence[float]) -> list[float]:
-        """The curve between the ratios; straight lines where means are used."""
-        if self.a is None or self.b is None or self.c is None:
+        """The estimate between the ratios: the curve, or straight lines where it does not fit."""
+        if not self.fits:
             return [float(one) for one in np.interp(ratios, self.ratios, self.values)]
+        return self.fitted(ratios)
+
+    def fitted(self, ratios: Sequence[float]) -> list[float]:
+        """The curve at `ratios`, whether it fits or not; there must be one."""
+        assert self.a is not None
+        assert self.b is not None
+        assert self.c is not None
         return [float(self.a + self.b * -np.expm1(-ratio / self.c)) for ratio in ratios]
 
 
@@ -136,10 +147,14 @@ def estimate(scores: Scores, seed: int) -> tuple[F, Curve]:
     ratios = np.array(scores.ratios)
     samples = _draws(scores, seed)
     drawn = fit(ratios, samples)[0] if fits else samples
-    values, parameters = fit(ratios, means[None]) if fits else (means[None], None)
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    a, b, c = (None, None, None) if parameters is None else map(float, parameters[0])
-    return drawn, Curve(scores.ratios, values[0].tolist(), low.tolist(), high.tolist(), a, b, c, p_value)
+    a = b = c = None
+    values = means
+    if p_value is not None:
+        fitted, parameters = fit(ratios, means[None])
+        a, b, c = map(float, parameters[0])
+        values = fitted[0] if fits else means
+    return drawn, Curve(scores.ratios, values.tolist(), low.tolist(), high.tolist(), fits, a, b, c, p_value)
 
 
 def _draws(scores: Scores, seed: int) -> F:

@@ -72,19 +72,19 @@ def table(axis: str, facts: dict[str, Any]) -> Table:
 
 def told(fitted: dict[str, Any]) -> str:
     """The fit in words."""
-    lack = fitted["p_lack_of_fit"]
     if fitted["a"] is None:
-        return "No curve: " + (
-            "too few values." if lack is None else f"it does not fit (p={lack:.2g}); these are the means of the seeds."
-        )
-    return (
-        f"score = {100 * fitted['a']:.1f} {100 * fitted['b']:+.1f} (1 - exp(-x / {fitted['c']:.3g})), "
-        f"lack of fit p={lack:.2g}"
-    )
+        return f"No curve through fewer than {curve.MIN_RATIOS} values; these are the means of the seeds."
+    a, b, c = 100 * fitted["a"], 100 * fitted["b"], fitted["c"]
+    if c > max(fitted["ratios"]) * curve.SCALES[-2]:
+        found = f"score = {a:.1f} {b / c:+.1f} x (straight: no saturation in sight)"
+    else:
+        found = f"score = {a:.1f} {b:+.1f} (1 - exp(-x / {c:.3g}))"
+    lack = f"lack of fit p={fitted['p_lack_of_fit']:.2g}"
+    return f"{found}, {lack}" if fitted["fits"] else f"{found} does not fit, {lack}; these are the means of the seeds."
 
 
 def svg(axes: dict[str, Any]) -> str:
-    """One panel an axis: seeds as dots, the curve, its interval as a band."""
+    """One panel an axis: seeds as dots, the estimate, its interval as a band; dashed, a curve that does not fit."""
     width = WIDTH * len(axes)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {HEIGHT}"',
@@ -100,8 +100,11 @@ def panel(label: str, facts: dict[str, Any]) -> Iterator[str]:
     """The elements of one panel; its scale runs over all that is drawn in it."""
     fitted = curve.Curve(**facts["curve"])
     dots = [(one["trial"]["value"], one["value"]) for one in facts["trials"]]
+    right = max(fitted.ratios) or 1
+    fine = [float(value) for value in np.linspace(min(fitted.ratios), right, 81)]
     heights = [*fitted.low, *fitted.high, *(value for _, value in dots)]
-    bottom, top, right = min(heights), max(max(heights), min(heights) + 0.01), max(fitted.ratios) or 1
+    heights += [] if fitted.a is None else fitted.fitted(fine)
+    bottom, top = min(heights), max(max(heights), min(heights) + 0.01)
 
     def x(value: float) -> float:
         return round(MARGIN + (WIDTH - 1.5 * MARGIN) * value / right, 1)
@@ -120,9 +123,11 @@ def panel(label: str, facts: dict[str, Any]) -> Iterator[str]:
     edge = [*zip(fitted.ratios, fitted.high, strict=True), *reversed([*zip(fitted.ratios, fitted.low, strict=True)])]
     band = coordinates((x(at), y(value)) for at, value in edge)
     yield f'<polygon points="{band}" fill="#2563eb" fill-opacity="0.15"/>'
-    fine = [float(value) for value in np.linspace(min(fitted.ratios), right, 81)]
     line = coordinates((x(at), y(value)) for at, value in zip(fine, fitted.at(fine), strict=True))
     yield f'<polyline points="{line}" fill="none" stroke="#2563eb" stroke-width="1.5"/>'
+    if fitted.a is not None and not fitted.fits:
+        tried = coordinates((x(at), y(value)) for at, value in zip(fine, fitted.fitted(fine), strict=True))
+        yield f'<polyline points="{tried}" fill="none" stroke="#94a3b8" stroke-dasharray="4 3"/>'
     for at, value in dots:
         yield f'<circle cx="{x(at)}" cy="{y(value)}" r="3.5" fill="#dc2626" fill-opacity="0.7"/>'
 

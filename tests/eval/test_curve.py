@@ -80,7 +80,7 @@ def test_a_curve_that_does_not_fit_is_not_used() -> None:
     _, drawn = estimate(scores(step, seed=4, noise=0.001), seed=0)
     assert drawn.p_lack_of_fit is not None
     assert drawn.p_lack_of_fit < 0.05
-    assert drawn.a is None
+    assert not drawn.fits
     assert drawn.values == pytest.approx(step, abs=0.15)
     assert drawn.at([0.125]) == pytest.approx([(drawn.values[0] + drawn.values[1]) / 2])
 
