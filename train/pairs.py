@@ -23,8 +23,8 @@ from synthloop.config import parse
 from synthloop.errors import UserError
 from synthloop.records import Candidate, Message, Row
 from synthloop.task import read_jsonl
-from train.mix import synthetic_row
 from train.rows import Tokens, describe_lengths, tokenise
+from train.sources import synthetic_row
 
 log = logging.getLogger("synthloop.train")
 

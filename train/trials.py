@@ -31,9 +31,10 @@ from synthloop.records import Row
 from synthloop.store import Run, read_json, write_json
 from synthloop.sweep import SweepPlan
 from synthloop.trials import Plan, Trained, Trial, in_force, last_search, plan
-from train.mix import Sources, in_order, mix_rows, read_sources, select
+from train.mix import in_order, mix_rows, select
 from train.mix_facts import sizes
 from train.run import configure, die_with_launcher, fit, stage_writer
+from train.sources import Sources, read_sources
 
 log = logging.getLogger("synthloop.train")
 

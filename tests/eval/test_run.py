@@ -24,8 +24,8 @@ from synthloop.records import Candidate, Example, Failure, Prediction
 from synthloop.splits import prepare
 from synthloop.store import Run, read_json, read_rows, write_json, write_rows
 from tests.engines.conftest import VLLM_ARGS, make_adapter
-from train.mix import real_row
 from train.rows import tokenise
+from train.sources import real_row
 
 pytestmark = pytest.mark.slow
 

@@ -16,7 +16,7 @@ from synthloop.records import Candidate, Rejection
 from synthloop.store import Run, write_json, write_rows
 from tests.generate import rows
 from tests.generate.runs import build_run
-from train.mix import reviewed
+from train.sources import reviewed
 
 
 def refusal(number: int, filter: str) -> Rejection:

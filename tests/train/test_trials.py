@@ -16,7 +16,7 @@ from synthloop.records import Message, Row
 from synthloop.store import Run, write_json
 from synthloop.sweep import SweepPlan, numbers
 from synthloop.trials import Trial, in_force, plan, reachable, read_trials
-from train.mix import Sources
+from train.sources import Sources
 from train.trials import available, draw, trial_rows
 
 PROMPT = (Message(role="user", content="x"),)
