@@ -94,11 +94,13 @@ def decide(run: Run, round: int, scored: Sequence[Scored]) -> dict[str, Any]:
     table = curve.Scores.of([(one.trial.value, one.trial.seed, one.values) for one in amounts])
     choice = curve.choose(table, stands_for, mix.proxies.alpha, seed)
     stays = choice.ratio == stands_for
+    stands = "" if stands_for == current else f" ({stands_for:.3g}, all there is, stands for {current:.3g} in force)"
     return {
         "ratio": current if stays else choice.ratio,
         "in_force": current,
         "changed": not stays,
         **{name: value for name, value in curve.as_dict(choice).items() if name != "ratio"},
+        "reason": choice.reason + stands,
         "trials": [point(one) for one in scored],
         "recipes": recipes(run, round, scored) if run.config.generate.allocation == "thompson" else None,
     }

@@ -50,6 +50,7 @@ def test_where_there_is_less_than_the_ratio_in_force_all_there_is_stands_for_it(
     rights = {0.0: 100, 0.25: 100, 0.6: 101}
     found = decide(make_run(tmp_path), 1, [scored(r, s, n + s) for r, n in rights.items() for s in (0, 1)])
     assert (found["ratio"], found["in_force"], found["changed"]) == (1.0, 1.0, False)
+    assert found["reason"].endswith("(0.6, all there is, stands for 1 in force)")
     assert {one["ratio"] for one in found["effects"]} == {0.0, 0.25}
 
 
