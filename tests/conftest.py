@@ -15,6 +15,20 @@ from tests.tiny import build_tiny_model
 settings.load_profile("ci")
 
 
+LONGEST = ("test_whole_run.py", "test_crash.py", "test_real_data.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several processes test, a file stays in one, so that its fixtures are made once; the longest files begin.
+
+    The first two share the whole run.
+    """
+    for item in items:
+        name = item.path.name
+        item.add_marker(pytest.mark.xdist_group("whole-run" if name in LONGEST[:2] else item.nodeid.split("::")[0]))
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A random tiny Llama on disk, read-only by agreement: a test that changes it makes its own."""

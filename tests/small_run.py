@@ -18,6 +18,7 @@ SMALL = [
     "mix.policy=adaptive",
     "mix.max_synthetic_ratio=1",
     "mix.ratios=[0,1]",
+    "mix.proxies.max_real_rows=20",
     "train.args.num_train_epochs=1",
     "train.args.save_steps=2",
     "train.args.logging_steps=1",

@@ -48,7 +48,6 @@ KILL_POINTS: dict[str, Callable[[Path], bool]] = {
     "in the training of the second trial": exists("round-001/trials.partial/trials/*-seed-0/trial.json"),
     "in the search": exists("round-001/logs/search.log"),
     "in the mix": exists("round-001/logs/mix.log"),
-    "before the first checkpoint": exists("round-001/logs/train.log"),
     "in the middle of training": exists("round-001/train.partial/checkpoints/checkpoint-4/complete"),
     "in the round's evaluation": exists("round-001/eval.partial/eval/probe.jsonl"),
     "in the final test": exists("round-001/logs/test.log"),
