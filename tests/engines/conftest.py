@@ -1,4 +1,4 @@
-"""Engines on the tiny model. vLLM takes seconds to start, so one engine serves all tests that can share it."""
+"""Engines on the tiny model. vLLM takes seconds to start, so one engine serves all tests of a file."""
 
 from __future__ import annotations
 
@@ -34,8 +34,9 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def vllm(tiny_model: Path) -> Iterator[Engine]:
+    """One engine a file, not a session: engines that others close are freed only when this one is closed too."""
     engine = vllm_offline.open(vllm_offline.Config(model=str(tiny_model), args=VLLM_ARGS))
     yield engine
     engine.close()
