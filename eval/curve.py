@@ -16,7 +16,7 @@ from single examples, which the bootstrap has; its own uncertainty is a chi-squa
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -221,13 +221,3 @@ def fit(ratios: F, values: F) -> tuple[F, F]:
         best[better], fitted[better] = left[better], guess[better]
         parameters[better] = np.column_stack([a, b, np.full_like(a, c)])[better]
     return fitted, parameters
-
-
-def as_dict(choice: Choice) -> dict[str, Any]:
-    """Plain values for `search.json`."""
-    return {
-        "ratio": choice.ratio,
-        "reason": choice.reason,
-        "effects": [one._asdict() for one in choice.effects],
-        "curve": choice.curve._asdict(),
-    }

@@ -88,10 +88,10 @@ def decide(run: Run, round: int, scored: Sequence[Scored]) -> dict[str, Any]:
     """`search.json` without the cost."""
     mix, seed = run.config.mix, derive_seed(run.config.seed, round, "search")
     amounts = [one for one in scored if one.trial.axis == "amount"]
-    current, ratios = in_force(run, round), sorted({one.trial.value for one in amounts})
-    # Where there is less synthetic data than that, or hardly more, all there is stands for the ratio in force.
-    stands_for = min(ratios, key=lambda ratio: abs(ratio - current))
+    current = in_force(run, round)
     table = curve.Scores.of([(one.trial.value, one.trial.seed, one.values) for one in amounts])
+    # Where there is less synthetic data than that, or hardly more, all there is stands for the ratio in force.
+    stands_for = min(table.ratios, key=lambda ratio: abs(ratio - current))
     choice = curve.choose(table, stands_for, mix.proxies.alpha, seed)
     stays = choice.ratio == stands_for
     stands = "" if stands_for == current else f" ({stands_for:.3g}, all there is, stands for {current:.3g} in force)"
@@ -99,10 +99,11 @@ def decide(run: Run, round: int, scored: Sequence[Scored]) -> dict[str, Any]:
         "ratio": current if stays else choice.ratio,
         "in_force": current,
         "changed": not stays,
-        **{name: value for name, value in curve.as_dict(choice).items() if name != "ratio"},
         "reason": choice.reason + stands,
+        "effects": [one._asdict() for one in choice.effects],
+        "curve": choice.curve._asdict(),
         "trials": [point(one) for one in scored],
-        "recipes": recipes(run, round, scored) if run.config.generate.allocation == "thompson" else None,
+        "recipes": recipes(run, round, scored, table) if run.config.generate.allocation == "thompson" else None,
     }
 
 
@@ -111,15 +112,15 @@ def point(one: Scored) -> dict[str, Any]:
     return {**one.trained.model_dump(), "value": float(np.mean(one.values)), "n": len(one.values)}
 
 
-def recipes(run: Run, round: int, scored: Sequence[Scored]) -> dict[str, Any]:
-    """What each recipe has gained for its teacher tokens, and its share of the next round's seeds."""
+def recipes(run: Run, round: int, scored: Sequence[Scored], amounts: curve.Scores) -> dict[str, Any]:
+    """What each recipe has gained for its teacher tokens, and its share of the next round's seeds.
+
+    `amounts` are the scores of the trials with all recipes, the largest mix last.
+    """
     tokens: Counter[str] = Counter()
     for one in range(1, round + 1):
         tokens.update(run.stage(one, "generate").record()["tokens_by_recipe"])
-    amounts = [one for one in scored if one.trial.axis == "amount"]
-    noise = curve.training_variance(curve.Scores.of([(one.trial.value, one.trial.seed, one.values) for one in amounts]))
-    largest = max(one.trial.value for one in amounts)
-    whole = np.array([one.values for one in amounts if one.trial.value == largest])
+    noise, whole = curve.training_variance(amounts), amounts.values[-1]
     without = {
         name: np.array([one.values for one in scored if one.trial.recipe == name])
         for name in {one.trial.recipe for one in scored}
