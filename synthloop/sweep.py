@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from synthloop.config import parse
 from synthloop.errors import UserError
 from synthloop.loop import launch
 from synthloop.records import Record
@@ -65,7 +66,7 @@ def prepare(
         settings=stage_settings(run.config, "trials") | stage_settings(run.config, "search"),
     )
     path = folder / "sweep_plan.json"
-    if path.exists() and SweepPlan.model_validate(read_json(path)) != asked:
+    if path.exists() and parse(SweepPlan, read_json(path), str(path)) != asked:
         raise UserError(f"{path} is of a sweep with other options or settings. Give --to another folder, or delete it.")
     write_json(path, asked.model_dump(mode="json"))
     return asked

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
+from synthloop.config import parse
 from synthloop.errors import UserError
 from synthloop.mixing import Mix
 from synthloop.records import Record
@@ -93,7 +94,7 @@ def read_trials(folder: Path) -> list[tuple[Trained, Path]]:
         UserError: there are none.
     """
     found = [
-        (Trained.model_validate(read_json(path)), path.with_name("adapter"))
+        (parse(Trained, read_json(path), str(path)), path.with_name("adapter"))
         for path in sorted(folder.glob("*/trial.json"))
     ]
     if not found:

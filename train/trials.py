@@ -24,7 +24,7 @@ from typing import Any
 
 from synthloop import progress
 from synthloop.child import open_run, run_child, stage_parser
-from synthloop.config import Config
+from synthloop.config import Config, parse
 from synthloop.mixing import Mix
 from synthloop.randomness import derive_seed
 from synthloop.records import Row
@@ -45,7 +45,8 @@ def main(arguments: argparse.Namespace) -> None:
     sources = read_sources(run, round)
     if folder is not None:
         state = distributed_state(run.config, folder)
-        asked = SweepPlan.model_validate(read_json(folder / "sweep_plan.json"))
+        path = folder / "sweep_plan.json"
+        asked = parse(SweepPlan, read_json(path), str(path))
         train_all(run, round, sources, asked.plan(available(sources, run.config.mix)), folder, state)
         return
     stage = run.stage(round, "trials")
@@ -82,10 +83,11 @@ def train_all(run: Run, round: int, sources: Sources, planned: Plan, folder: Pat
     done = []
     for trial in planned.trials:
         target = folder / "trials" / trial.name
-        if not (target / "trial.json").exists():
+        record = target / "trial.json"
+        if not record.exists():
             rows = trial_rows(trial, sources, run.config.mix, part, run.config.seed, round)
             train_one(run, round, trial, rows, part, target, state)
-        done.append(Trained.model_validate(read_json(target / "trial.json")))
+        done.append(parse(Trained, read_json(record), str(record)))
         if state.is_main_process:
             update(len(done))
     totals = {name: sum(getattr(one, name) for one in done) for name in ("tokens", "steps", "seconds")}
