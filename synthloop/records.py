@@ -17,6 +17,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
+from synthloop.storable import StorableText
+
 
 class Message(TypedDict):
     """One chat turn, as in the Hugging Face chat format."""
@@ -204,13 +206,13 @@ class Completion(Record):
     """
 
     request_id: str
-    text: str
+    text: StorableText
     finish_reason: Literal["stop", "length", "error"]
     prompt_tokens: int
     completion_tokens: int
     logprob: float | None = None
     prompt_logprobs: tuple[float | None, ...] | None = None
-    error: str | None = None
+    error: StorableText | None = None
 
     @property
     def truncated(self) -> bool:
