@@ -85,8 +85,8 @@ def judge(run: Run, task: Task, examples: Sequence[Example], texts: Sequence[str
 
 
 def needs_the_device(run: Run, role: str) -> bool:
-    """Whether an engine of the role is loaded in this process, where the student is."""
-    return any(member.engine != "server" for member in run.config.committee(role))
+    """Whether an engine of the role is loaded on this machine, where the student is: here, or by a server we start."""
+    return any(not getattr(member.engine_config(), "base_urls", ()) for member in run.config.committee(role))
 
 
 def _ask(

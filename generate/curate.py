@@ -119,6 +119,7 @@ def fidelity_report(ctx: FilterContext, kept: Sequence[Candidate]) -> dict[str, 
     points = None
     if config.curate.embedding_model and real and kept:
         texts = [f"{one.input}\n{one.completion}" for one in real] + [f"{one.input}\n{one.completion}" for one in kept]
+        ctx.free_device()
         embedded = embed(texts, config.curate.embedding_model)
         points = embedded[: len(real)], embedded[len(real) :]
     return fidelity.report(real, kept, seed=derive_seed(config.seed, ctx.round, "fidelity"), embeddings=points)

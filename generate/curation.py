@@ -123,6 +123,14 @@ class FilterContext:
             self._engines = Engines(self._desk.roles.all_members())
         return self._engines
 
+    def free_device(self) -> None:
+        """Close the engines where there is a GPU, so that a model outside them finds room on it: vLLM keeps a fixed
+        share of the memory for as long as it is open. An engine that is asked again is opened again."""
+        import torch
+
+        if self._engines is not None and torch.accelerator.is_available():
+            self._engines.close()
+
     def __enter__(self) -> FilterContext:
         return self
 

@@ -123,18 +123,23 @@ def refuse_depth(roles: Roles, config: Config, round: int) -> None:
         )
 
 
+def _holds_device(member: Member) -> bool:
+    """Whether the model is loaded on this machine: in this process, or by a server that we start."""
+    return not getattr(member.config, "base_urls", ())
+
+
 class Engines:
-    """The open engines. In-process ones that do not fit on the device together are exclusive: one is open at a time."""
+    """The open engines. Those that do not fit on our device together are exclusive: one is open at a time."""
 
     def __init__(self, members: Iterable[Member]) -> None:
         self._members = {member.engine: member for member in members}
         self._open: dict[str, Engine] = {}
 
     def is_exclusive(self, engine: str) -> bool:
-        """Whether `engine` is in this process, with others that ask for more than the device's memory between them."""
-        in_process = [member for member in self._members.values() if member.name != "server"]
-        asked = sum(float(member.config.args.get("gpu_memory_utilization", 1.0)) for member in in_process)
-        return self._members[engine].name != "server" and len(in_process) > 1 and asked > 1.0
+        """Whether `engine` is on our device, with others that ask for more than its memory between them."""
+        on_device = [member for member in self._members.values() if _holds_device(member)]
+        asked = sum(float(member.config.args.get("gpu_memory_utilization", 1.0)) for member in on_device)
+        return _holds_device(self._members[engine]) and len(on_device) > 1 and asked > 1.0
 
     def is_ready(self, engine: str) -> bool:
         """Whether `engine` can be asked now without closing another."""

@@ -38,12 +38,24 @@ def load_tokenizer(model: str, revision: str | None = None) -> Any:
     return tokenizer
 
 
-def prompt_text(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> str:
-    """The rendered prompt, generation prompt included."""
-    text: str = tokenizer.apply_chat_template(
-        list(messages), tokenize=False, add_generation_prompt=True, **template_kwargs
-    )
+def _render(tokenizer: Any, messages: Sequence[Message], **options: Any) -> str:
+    """Raises `UserError` where the template refuses the turns."""
+    import jinja2
+
+    try:
+        text: str = tokenizer.apply_chat_template(list(messages), tokenize=False, **options)
+    except jinja2.TemplateError as error:
+        roles = ", ".join(turn["role"] for turn in messages)
+        raise UserError(
+            f"The chat template of '{tokenizer.name_or_path}' refuses the turns {roles}: {error}. Where it refuses the "
+            "system turn, put the instruction into `task.prompt` and leave `task.system` out; else fix the template."
+        ) from error
     return text
+
+
+def prompt_text(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> str:
+    """The rendered prompt, generation prompt included. Raises `UserError` where the template refuses the turns."""
+    return _render(tokenizer, messages, add_generation_prompt=True, **template_kwargs)
 
 
 def prompt_ids(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> list[int]:
@@ -57,42 +69,27 @@ def prompt_ids(tokenizer: Any, messages: Sequence[Message], **template_kwargs: A
 def completion_ids(tokenizer: Any, messages: Sequence[Message], completion: str, **template_kwargs: Any) -> list[int]:
     """Token ids of the assistant's turn after `messages`, its end-of-turn token included.
 
+    A template that writes nothing behind the last turn (GLM's: its end is the next turn's beginning) would teach a
+    student never to stop, so the tokenizer's end token, at which engines stop, is put there.
+
     Raises:
-        UserError: the template renders the conversation so that it does not start with the prompt.
+        UserError: the template renders the conversation so that it does not start with the prompt, or closes no turn
+            and the tokenizer has no end token.
     """
     prompt = prompt_text(tokenizer, messages, **template_kwargs)
     turn = Message(role="assistant", content=completion)
-    full: str = tokenizer.apply_chat_template([*messages, turn], tokenize=False, **template_kwargs)
+    full = _render(tokenizer, [*messages, turn], **template_kwargs)
     if not full.startswith(prompt):
         raise UserError(
             "The chat template renders the assistant's turn differently in training and in generation: the prompt "
             f"ends {prompt[-40:]!r}, the conversation has {full[: len(prompt)][-40:]!r} there. Fix the template."
         )
     ids: list[int] = tokenizer(full[len(prompt) :], add_special_tokens=False)["input_ids"]
-    return ids
-
-
-def check_template(tokenizer: Any, system: bool) -> None:
-    """Refuse a template that drops what it is given.
-
-    Args:
-        system: whether the task has a system turn.
-
-    Raises:
-        UserError: the template raises on, or drops, the system or the user turn.
-    """
-    import jinja2
-
-    turns = [Message(role="user", content="user-turn-probe")]
-    if system:
-        turns.insert(0, Message(role="system", content="system-turn-probe"))
-    try:
-        text = prompt_text(tokenizer, turns)
-    except jinja2.TemplateError as error:
-        raise UserError(f"The chat template of '{tokenizer.name_or_path}' refuses these turns: {error}.") from error
-    for turn in turns:
-        if turn["content"] not in text:
-            raise UserError(
-                f"The chat template of '{tokenizer.name_or_path}' drops the {turn['role']} turn. Put the instruction "
-                "into `task.prompt` and leave `task.system` out, or fix the template."
-            )
+    if full[len(prompt) :].rpartition(completion.strip())[2].strip():
+        return ids
+    if tokenizer.eos_token_id is None:
+        raise UserError(
+            f"The chat template of '{tokenizer.name_or_path}' closes no turn and its tokenizer has no end token, so a "
+            "student would never learn to stop. Set eos_token in tokenizer_config.json."
+        )
+    return [*ids, int(tokenizer.eos_token_id)]

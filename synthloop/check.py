@@ -177,7 +177,7 @@ def _asking(config: Config) -> Iterator[tuple[str, plugins.Kind, PluginRef]]:
 
 
 def _paths(config: Config) -> Iterator[str]:
-    if not config.train.accelerate.is_file():
+    if config.train.accelerate != "auto" and not config.train.accelerate.is_file():
         yield f"'train.accelerate': no such file {config.train.accelerate}. Shipped ones: configs/accelerate/*.yaml."
     controls = config.collapse.controls
     if controls is not None and not controls.is_file():

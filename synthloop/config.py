@@ -146,14 +146,15 @@ class Train(Section):
     """How the student is trained. `objective` is a plugin of `train/objectives`.
 
     `args` is checked against and passed verbatim to TRL's config class, `lora` to `peft.LoraConfig`, `quantization` to
-    `transformers.BitsAndBytesConfig`; `accelerate` is the file `accelerate launch --config_file` reads.
+    `transformers.BitsAndBytesConfig`; `accelerate` is the file that `accelerate launch --config_file` reads;
+    `auto` trains on every visible GPU, or on the CPU where there is none (`synthloop/launch.py`).
     """
 
     objective: str = "sft"
     args: dict[str, Any] = {}
     lora: dict[str, Any] = {}
     quantization: dict[str, Any] | None = None
-    accelerate: Path = Path("configs/accelerate/cpu.yaml")
+    accelerate: Literal["auto"] | Path = "auto"
 
 
 class Eval(Section):

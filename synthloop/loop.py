@@ -26,6 +26,7 @@ from synthloop.child import INTERRUPTED, die_with_parent
 from synthloop.config import Config, dump
 from synthloop.decisions import decide, hand_over
 from synthloop.errors import StageFailed, UserError
+from synthloop.launch import launch
 from synthloop.provenance import write_provenance
 from synthloop.splits import prepare
 from synthloop.store import STAGES, Run, read_json, stage_settings, write_json
@@ -149,12 +150,6 @@ def test_step(run: Run, round: int) -> Step:
 
 def _python(module: str, *arguments: str) -> list[str]:
     return [sys.executable, "-m", module, *arguments]
-
-
-def launch(config_file: Path, module: str, *arguments: str) -> list[str]:
-    """The `accelerate launch` command line of a module, from this Python's own environment."""
-    accelerate = str(Path(sys.executable).with_name("accelerate"))
-    return [accelerate, "launch", "--quiet", "--config_file", str(config_file), "-m", module, *arguments]
 
 
 def kept(run: Run, round: int) -> int | None:

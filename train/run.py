@@ -7,8 +7,8 @@
 `job.yaml` has the keys `student`, `train` and `seed` of a loop's config; a whole loop config is read too (the other
 keys are checked and not used). For the formats of `rows.jsonl` see `train/rows.py`. The output is `adapter/`,
 `checkpoints/`, `trainer_log.jsonl` (one line a logging step) and, by itself, `train.json` (the record a stage would
-keep). The same command again resumes from the last complete checkpoint, and ends with the weights of a run that was
-never stopped; once `train.json` exists it does nothing.
+keep). The same command again resumes from the last complete checkpoint, and on a CPU ends with the weights of a run
+that was never stopped; once `train.json` exists it does nothing.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from synthloop import plugins
 from synthloop.child import open_run, run_child, stage_parser
 from synthloop.config import Config, TrainJob, describe, dump, parse, read_yaml
 from synthloop.errors import UserError
+from synthloop.launch import refuse_lone_process, use_one_gpu
 from synthloop.provenance import versions
 from synthloop.randomness import derive_seed
 from synthloop.store import Stage, Writer, read_json, sha256, write_json
@@ -74,6 +75,7 @@ def train_round(arguments: argparse.Namespace) -> None:
     objective, config = configure(run.config, stage.partial, derive_seed(run.config.seed, arguments.round, "train"))
     rows = objective.read(data)
     args = objective.build_args(config)
+    refuse_lone_process(run.config.train.accelerate, args.distributed_state.num_processes)
     with stage_writer(stage, [data], args.distributed_state) as out:
         out.notes.update(fit(objective, config, args, rows, out.folder))
 
@@ -89,6 +91,7 @@ def train_file(arguments: argparse.Namespace) -> None:
         log.info("train: %s is already done.", arguments.output)
         return
     args = objective.build_args(config)
+    refuse_lone_process(job.train.accelerate, args.distributed_state.num_processes)
     with folder_writer(arguments.output, settings, args.distributed_state) as out:
         out.notes.update(fit(objective, config, args, rows, out.folder))
 
@@ -127,7 +130,7 @@ def fit(objective: ModuleType, config: ObjectiveConfig, args: Any, rows: list[An
     save_adapter(trainer, folder / "adapter")
     return {
         **facts,
-        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "trainable_parameters": num_trainable(trainer.model),
         "steps": trainer.state.global_step,
         "epochs": trainer.state.epoch,
         "final_loss": last_loss(trainer.state.log_history),
@@ -140,6 +143,11 @@ def fit(objective: ModuleType, config: ObjectiveConfig, args: Any, rows: list[An
         "samples_per_second": result.metrics["train_samples_per_second"],
         "versions": versions(),
     }
+
+
+def num_trainable(model: Any) -> int:
+    """Trainable parameters; of one that ZeRO-3 has partitioned, which holds no elements here, its whole size."""
+    return sum(getattr(p, "ds_numel", p.numel()) for p in model.parameters() if p.requires_grad)
 
 
 def num_steps(trainer: Any) -> int:
@@ -254,5 +262,6 @@ if __name__ == "__main__":
     # Threads that wait for one another by spinning take the cores from whatever else runs: beside one busy process a
     # two-core training took 137 s instead of 7 s. Read when torch is first imported, which is after this line.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    use_one_gpu()
     die_with_launcher()
     run_child(main, parser=parser())

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import field_validator
 
+from synthloop import launch
 from synthloop.errors import UserError, did_you_mean
 from synthloop.upstream import Kind, accepted
 from train.objectives import ObjectiveConfig
@@ -72,7 +73,8 @@ def training_args(config_class: Any, cfg: ObjectiveConfig, **defaults: Any) -> A
     """A `config_class` of TRL. Where several processes train, this joins their process group.
 
     Defaults of ours, each overridden by the same key in `cfg.args`: two checkpoints kept, so that there is one to
-    resume from while the next is being written; without an accelerator `use_cpu`, full precision, because emulated
+    resume from while the next is being written; without an accelerator, or where the launcher was told to use the CPU
+    (TRL puts batches on the GPU then and accelerate the model on the CPU), `use_cpu`, full precision, because emulated
     bfloat16 is slower there, and no gradient checkpointing, as memory is not what is short. An objective's `defaults`
     come on top.
 
@@ -81,7 +83,7 @@ def training_args(config_class: Any, cfg: ObjectiveConfig, **defaults: Any) -> A
     """
     import torch
 
-    on_cpu = cfg.args.get("use_cpu", not torch.accelerator.is_available())
+    on_cpu = cfg.args.get("use_cpu", launch.on_cpu() or not torch.accelerator.is_available())
     ours = {
         "save_total_limit": 2,
         "seed": cfg.seed,
@@ -105,7 +107,10 @@ def build(trainer_class: Any, cfg: ObjectiveConfig, args: Any, tokenizer: Any, c
     from peft import LoraConfig
     from transformers import BitsAndBytesConfig
 
-    args.model_init_kwargs = {"revision": cfg.revision, **(args.model_init_kwargs or {})}
+    # TRL loads the frozen weights in float32 otherwise: twice the memory, and cast anew in every step. PEFT keeps the
+    # LoRA's own in float32.
+    dtype = {"dtype": "bfloat16"} if args.bf16 else {}
+    args.model_init_kwargs = {"revision": cfg.revision, **dtype, **(args.model_init_kwargs or {})}
     try:
         return trainer_class(
             model=cfg.model,

@@ -25,6 +25,7 @@ from typing import Any
 from synthloop import progress
 from synthloop.child import open_run, run_child, stage_parser
 from synthloop.config import Config, parse
+from synthloop.launch import refuse_lone_process, use_one_gpu
 from synthloop.mixing import Mix
 from synthloop.randomness import derive_seed
 from synthloop.records import Row
@@ -66,7 +67,9 @@ def main(arguments: argparse.Namespace) -> None:
 def distributed_state(config: Config, folder: Path) -> Any:
     """The processes that train together, as Accelerate sees them; this joins their group."""
     objective, settings = configure(config, folder, config.seed)
-    return objective.build_args(settings).distributed_state
+    state = objective.build_args(settings).distributed_state
+    refuse_lone_process(config.train.accelerate, state.num_processes)
+    return state
 
 
 def available(sources: Sources, mix: Mix) -> float:
@@ -155,5 +158,6 @@ def parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # see train/run.py
+    use_one_gpu()
     die_with_launcher()
     run_child(main, parser=parser())

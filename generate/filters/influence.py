@@ -37,6 +37,7 @@ def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decis
     targets = _targets(cfg, ctx)
     if not batch or not targets:
         return [Decision(keep=True) for _ in batch]
+    ctx.free_device()
     gradients = _gradients(ctx)
     aim = gradients.of(targets, cfg.max_length).mean(axis=0)
     rows = gradients.of([Text(one.messages, one.completion) for one in batch], cfg.max_length)

@@ -16,7 +16,7 @@ outputs are helpfulness, correctness, coherence, complexity and verbosity). A mo
 
 Rewards are the raw outputs, on the model's own scale: read a round's scores before setting limits. A text longer than
 the model's context is refused, never cut. The model is loaded by transformers when there is something to judge and
-freed after it; a `gpu_memory_utilization` of the roles that leaves it no room fails.
+freed after it; on a GPU the engines of the roles are closed first, and opened again when they are asked.
 
 Limits: reward models prefer length and style to truth, and are least reliable on text unlike their training data.
 """
@@ -77,6 +77,7 @@ class Classifier(NamedTuple):
 def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decision]:
     if not batch:
         return []
+    ctx.free_device()
     classifier = _load(cfg)
     encoded = [_encode(cfg, classifier.tokenizer, one) for one in batch]
     fits = [place for place, one in enumerate(encoded) if len(one["input_ids"]) <= classifier.max_length]

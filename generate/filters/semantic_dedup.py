@@ -51,6 +51,7 @@ def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decis
     texts = [text for _, text in known] + [one.input for one in batch]
     student = ctx.run.config.student
     revision = student.revision if cfg.model is None else None
+    ctx.free_device()
     points = centred(embed(texts, cfg.model or student.model, revision=revision), len(real) or len(texts))
     decisions = []
     for nearest, cosine, is_new in repeats(points[: len(known)], points[len(known) :], cfg.threshold):

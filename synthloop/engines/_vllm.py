@@ -16,6 +16,8 @@ from synthloop.errors import UserError, did_you_mean
 CPU_ARGS: dict[str, Any] = {
     # vLLM's default share of memory refuses to start on a busy machine.
     "gpu_memory_utilization": 0.25,
+    # bfloat16, which `auto` takes, is emulated on most CPUs; training uses float32 there too.
+    "dtype": "float32",
     # Compiling takes longer than small models run; LoRA turns it off anyway.
     "enforce_eager": True,
     # A per-request seed crashes the CPU sampler when a prefill is split ("CPU Generator does not use offset").
@@ -47,7 +49,7 @@ def engine_args(cfg: EngineConfig, adapter: Path | None) -> dict[str, Any]:
     """vLLM's `EngineArgs`: our defaults, then the adapter's needs, then the user's `args` verbatim.
 
     Raises:
-        UserError: the adapter's rank is above `args.max_lora_rank` or vLLM's limit.
+        UserError: the adapter's rank is above `args.max_lora_rank` or vLLM's limit, or a GPU cannot put it on `dtype`.
     """
     args: dict[str, Any] = {"model": cfg.model, "disable_log_stats": True}
     if cfg.revision is not None:
@@ -58,11 +60,21 @@ def engine_args(cfg: EngineConfig, adapter: Path | None) -> dict[str, Any]:
         args |= CPU_ARGS
     args |= cfg.args
     if adapter is not None:
+        _refuse_float32(args)
         rank = max_lora_rank(adapter_rank(adapter), cfg.args.get("max_lora_rank"))
         # Wrapping only what the adapter holds costs less, and leaves the head alone: with a wrapped one, several
         # requests with prompt_logprobs at once crash the CPU build (its LoRA logits take one row a request).
         args = {"lora_target_modules": adapter_modules(adapter), **args, "enable_lora": True, "max_lora_rank": rank}
     return args
+
+
+def _refuse_float32(args: dict[str, Any]) -> None:
+    """vLLM's LoRA kernels for GPUs take 16-bit inputs only (vllm/lora/ops/triton_ops/lora_shrink_op.py of 0.31)."""
+    if not is_cpu_build() and args.get("dtype") in ("float32", "float"):
+        raise UserError(
+            "args.dtype is float32, and on a GPU vLLM puts a LoRA adapter on 16-bit models only. Leave dtype out, or "
+            "set bfloat16."
+        )
 
 
 def adapter_modules(adapter: Path) -> list[str]:

@@ -10,7 +10,8 @@ import pytest
 from pydantic import ValidationError
 
 from synthloop import chat
-from synthloop.engines import Engine, complete_all, max_lora_rank, vllm_offline
+from synthloop.engines import Engine, _vllm, complete_all, max_lora_rank, vllm_offline
+from synthloop.engines._vllm import engine_args
 from synthloop.errors import UserError
 from synthloop.records import Completion, Message, Request
 from tests.engines.conftest import VLLM_ARGS, ask, make_adapter
@@ -164,3 +165,16 @@ def test_a_folder_without_a_tokenizer_is_the_users_mistake(tiny_model: Path, tmp
     (tmp_path / "config.json").write_bytes((tiny_model / "config.json").read_bytes())
     with pytest.raises(UserError, match="tokenizer"):
         vllm_offline.open(vllm_offline.Config(model=str(tmp_path)))
+
+
+def test_a_gpu_gets_no_float32_model_with_an_adapter(
+    tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter = make_adapter(tiny_model, tmp_path / "adapter", rank=4)
+    configs = [vllm_offline.Config(model="m", args=args) for args in ({}, {"dtype": "float32"})]
+    assert engine_args(configs[0], adapter)["dtype"] == "float32"  # on a CPU, bfloat16 is emulated
+    monkeypatch.setattr(_vllm, "is_cpu_build", lambda: False)
+    assert "dtype" not in engine_args(configs[0], adapter)
+    assert engine_args(configs[1], None)["dtype"] == "float32"
+    with pytest.raises(UserError, match="16-bit models only"):
+        engine_args(configs[1], adapter)

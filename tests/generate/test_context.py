@@ -11,7 +11,8 @@ import pytest
 from generate.context import Context, Desk, Outcome, Reject, Reply
 from generate.prompts import Prompts
 from generate.recipes import repair
-from generate.roles import Engines, Roles, refuse_depth
+from generate.roles import Engines, Member, Roles, refuse_depth
+from synthloop import plugins
 from synthloop.errors import UserError
 from synthloop.records import Candidate, Completion, Seed
 from synthloop.store import Run, write_json
@@ -183,3 +184,15 @@ def test_roles_with_the_same_engine_share_it_whatever_their_sampling(tmp_path: P
     members = {member.engine: member for member in Roles(run, 1).all_members()}
     assert sorted(member.config.model for member in members.values()) == ["a", "b"]
     assert all(Engines(members.values()).is_exclusive(engine) for engine in members)
+
+
+def test_a_server_that_we_start_is_on_the_device_and_one_that_runs_elsewhere_is_not() -> None:
+    def member(name: str, **settings: Any) -> Member:
+        config = plugins.configure("engine", "server", {"model": name, **settings})
+        return Member(engine=name, name="server", config=config, sampling={}, adapter=None, identity={})
+
+    ours, other = member("a", serve=True), member("b", serve=True)
+    elsewhere = member("c", base_urls=["http://127.0.0.1:1/v1"])
+    engines = Engines([ours, other, elsewhere])
+    assert [engines.is_exclusive(name) for name in "abc"] == [True, True, False]
+    assert not Engines([ours, elsewhere]).is_exclusive("a")
