@@ -21,8 +21,8 @@ from pydantic import BaseModel
 
 from synthloop.config import parse
 from synthloop.errors import UserError
+from synthloop.jsonl import read_jsonl
 from synthloop.records import Candidate, Message, Row
-from synthloop.task import read_jsonl
 from train.rows import Tokens, describe_lengths, tokenise
 from train.sources import synthetic_row
 
