@@ -34,6 +34,9 @@ from synthloop.records import Row
 log = logging.getLogger("synthloop.train")
 
 
+UNREAD_REMEDY = "Join it into the problem, or rename it where it is no part of it."
+
+
 class Tokens(NamedTuple):
     """One row as the model sees it. `completion_mask` is 1 on the tokens the loss is on; both have the same length."""
 
@@ -56,7 +59,7 @@ def read_training_rows(path: Path) -> list[Row]:
             rows.append(parse(Row, line, where))
             continue
         turns, _, read = read_conversation(line, where)
-        unread.add(line, read | {"weight"}, where, "Join it into the problem, or rename it where it is none of it.")
+        unread.add(line, read | {"weight"}, where, UNREAD_REMEDY)
         said = {"messages": tuple(turns[:-1]), "completion": turns[-1]["content"]}
         rows.append(Row(id=f"{path.stem}:{number}", source="real", weight=weight, **said))
     if not rows:
@@ -79,7 +82,20 @@ def tokenise(tokenizer: Any, rows: Sequence[Row], **template_kwargs: Any) -> lis
         prompt = prompt_ids(tokenizer, row.messages, **template_kwargs)
         completion = completion_ids(tokenizer, row.messages, row.completion, **template_kwargs)
         tokenised.append(Tokens(prompt + completion, [0] * len(prompt) + [1] * len(completion)))
+    _warn_of_special_tokens(tokenizer, rows)
     return tokenised
+
+
+def _warn_of_special_tokens(tokenizer: Any, rows: Sequence[Row]) -> None:
+    """Count rows with `</s>` and the like in their text: a tokenizer can't tell them from those of the template."""
+    texts = (row.completion + "\n".join(turn["content"] for turn in row.messages) for row in rows)
+    held = [[token for token in tokenizer.all_special_tokens if token in text] for text in texts]
+    if num_rows := sum(map(bool, held)):
+        log.warning(
+            "train: %d of %d rows hold special tokens of the tokenizer in their own text (%s), and they are read as "
+            "such: a turn may end or begin there. Write them otherwise if they are meant as text.",
+            *(num_rows, len(rows), ", ".join(sorted({token for tokens in held for token in tokens}))),
+        )
 
 
 def describe_lengths(tokens: Sequence[Tokens], max_length: int | None) -> dict[str, int]:

@@ -96,6 +96,15 @@ def test_tokens_are_the_prompt_of_inference_then_the_completion(tiny_model: Path
         assert tokenizer.decode(tokens.input_ids[len(prompt) :]) == f"{row.completion}<|end|>\n"
 
 
+def test_special_tokens_in_the_text_of_rows_are_counted(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer = load_tokenizer(str(tiny_model))
+    plain, other = example_rows(2)
+    tokenise(tokenizer, [plain, other])
+    assert "special tokens" not in caplog.text
+    tokenise(tokenizer, [plain, other.model_copy(update={"completion": f"4{tokenizer.eos_token}5"})])
+    assert f"1 of 2 rows hold special tokens of the tokenizer in their own text ({tokenizer.eos_token})" in caplog.text
+
+
 def test_rows_beyond_max_length_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     tokens = [Tokens([1] * 5, [0, 0, 0, 1, 1]), Tokens([1] * 3, [0, 1, 1]), Tokens([1] * 9, [0] * 6 + [1] * 3)]
     facts = describe_lengths(tokens, max_length=4)
