@@ -20,8 +20,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from generate.asking import Asker
 from synthloop.errors import UserError
+from synthloop.jsonl import read_jsonl, read_text
 from synthloop.records import Seed
-from synthloop.task import read_jsonl
 
 SUFFIXES = (".txt", ".md")
 BOUNDARIES = ((r"\n\s*\n", "\n\n"), (r"(?<=[.!?])\s+", " "), (r"\s+", " "))
@@ -78,15 +78,18 @@ def read_passages(path: Path, max_words: int) -> tuple[Passage, ...]:
 def _documents(path: Path) -> Iterator[tuple[str, str, str]]:
     """(name, title, text) of each document."""
     if path.is_dir():
-        for file in sorted(one for one in path.rglob("*") if one.suffix in SUFFIXES):
-            yield str(file.relative_to(path)), file.stem, file.read_text(encoding="utf-8")
+        for file in sorted(one for one in path.rglob("*") if one.suffix in SUFFIXES and one.is_file()):
+            yield str(file.relative_to(path)), file.stem, read_text(file)
     elif path.suffix == ".jsonl":
         for number, row in read_jsonl(path):
             if not isinstance(row.get("text"), str):
                 raise UserError(f"{path}, line {number}: expected a string `text`, found the keys {sorted(row)}.")
             yield f"{path.name}:{number}", str(row.get("title", "")), row["text"]
     else:
-        raise UserError(f"documents: no folder and no .jsonl file at {path}. A relative path starts where you are.")
+        raise UserError(
+            f"documents: expected a folder or a .jsonl file, found {'neither' if path.exists() else 'nothing'} at "
+            f"{path}. A relative path starts where you are."
+        )
 
 
 def cut(text: str, max_words: int) -> list[str]:

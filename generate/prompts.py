@@ -12,14 +12,16 @@ from typing import Any
 
 import jinja2
 
+from synthloop import templates
 from synthloop.errors import UserError
+from synthloop.jsonl import read_text
 from synthloop.records import Message
 
 BUILT_IN = Path(__file__).parent / "prompts"
 
 _TURN_LINE = re.compile(r"^\[(system|user|assistant)\][ \t]*$", re.MULTILINE)
-# What stands for a turn mark while Jinja runs: a control character that no text of a model or of a data set holds.
-_MARK = "\x1e"
+# What stands for a turn mark while Jinja runs: half of a surrogate pair, which no text that can be stored holds.
+_MARK = "\ud800"
 _MARKED_TURN = re.compile(rf"{_MARK}(system|user|assistant){_MARK}\n?")
 
 
@@ -31,36 +33,31 @@ class Prompts:
         if folder is not None and not folder.is_dir():
             raise UserError(f"generate.prompts: no folder {folder.absolute()}. A relative path starts where you are.")
         self._folders = [folder, BUILT_IN] if folder else [BUILT_IN]
-        self._environment = jinja2.Environment(
-            loader=jinja2.FunctionLoader(self._source),
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
+        self._environment = templates.sandbox(
+            loader=jinja2.FunctionLoader(self._source), trim_blocks=True, lstrip_blocks=True
         )
 
     def _source(self, name: str) -> str | None:
         for folder in self._folders:
             path = folder / name
             if path.is_file():
-                return _TURN_LINE.sub(rf"{_MARK}\1{_MARK}", path.read_text(encoding="utf-8"))
+                return _TURN_LINE.sub(rf"{_MARK}\1{_MARK}", read_text(path))
         return None
 
     def render(self, name: str, **variables: Any) -> tuple[Message, ...]:
         """The turns of the prompt file `name`.
 
         Raises:
-            UserError: there is no such file, it is not valid Jinja, or it names a variable that is not given.
+            UserError: there is no such file, it is not valid Jinja, names a variable that is not given, or reaches for
+                what a template may not have.
         """
         try:
-            text = self._environment.get_template(name).render(**variables)
+            text = templates.render(self._environment.get_template(name), f"The prompt '{name}'", variables)
         except jinja2.TemplateNotFound as error:
             folders = " or ".join(str(folder) for folder in self._folders)
             raise UserError(f"No prompt '{error.name}' in {folders}.") from error
         except jinja2.TemplateSyntaxError as error:
-            raise UserError(f"The prompt '{name}', line {error.lineno}: {error.message}.") from error
-        except jinja2.UndefinedError as error:
-            given = ", ".join(sorted(variables))
-            raise UserError(f"The prompt '{name}': {error.message}. It is given: {given}.") from error
+            raise UserError(f"The prompt '{error.name or name}', line {error.lineno}: {error.message}.") from error
         return _turns(text)
 
 

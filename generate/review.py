@@ -21,10 +21,10 @@ from scipy.stats import binomtest
 from synthloop import plugins
 from synthloop.child import open_run, run_child, stage_parser
 from synthloop.errors import UserError
+from synthloop.jsonl import read_jsonl
 from synthloop.randomness import derive_seed
 from synthloop.records import Candidate, Rejection, Review
 from synthloop.store import Run, read_rows, write_rows
-from synthloop.task import read_jsonl
 
 DECISIONS = ("keep", "reject")
 
@@ -107,28 +107,30 @@ def take(run: Run, path: Path) -> list[Review]:
     """Add the decisions in `path` to the run; those that were taken. Lines without a decision are left open.
 
     Raises:
-        UserError: a line names no sample of this run, or its decision is neither 'keep' nor 'reject'.
+        UserError: a line names no sample of this run, its decision is neither 'keep' nor 'reject', or another line
+            decides otherwise.
     """
     known: dict[int, set[str]] = {}
-    taken = []
+    taken: dict[str, Review] = {}
     for number, row in read_jsonl(path):
         where = f"{path}, line {number}"
-        decision, round = str(row.get("decision", "")).strip().lower(), row.get("round")
+        id, round, decision = row.get("id"), row.get("round"), str(row.get("decision") or "").strip().lower()
         if not decision:
             continue
         if decision not in DECISIONS:
             raise UserError(f"{where}: the decision is {decision!r}; expected 'keep', 'reject' or nothing.")
-        if not isinstance(round, int) or round not in run.rounds():
+        if type(round) is not int or round not in run.rounds():
             raise UserError(f"{where}: expected the `round` the sample is of, found {round!r}.")
         if round not in known:
             kept, refused = samples(run, round)
             known[round] = {one.id for one in kept} | {one.candidate_id for one in refused}
-        if row.get("id") not in known[round]:
-            raise UserError(f"{where}: round {round} of {run.root} has no sample {row.get('id')!r} to decide on.")
-        taken.append(Review(id=row["id"], round=round, decision=decision, note=str(row.get("note", ""))))
-    merged = {**run.reviews(), **{one.id: one for one in taken}}
-    write_rows(run.reviews_path, merged.values())
-    return taken
+        if not isinstance(id, str) or id not in known[round]:
+            raise UserError(f"{where}: round {round} of {run.root} has no sample {id!r:.80} to decide on.")
+        if id in taken and taken[id].decision != decision:
+            raise UserError(f"{where}: {id} is '{decision}' here and '{taken[id].decision}' above. Leave one of them.")
+        taken[id] = Review(id=id, round=round, decision=decision, note=str(row.get("note") or ""))
+    write_rows(run.reviews_path, {**run.reviews(), **taken}.values())
+    return list(taken.values())
 
 
 def agreement(run: Run) -> dict[str, Any]:

@@ -208,16 +208,16 @@ class Budget(Section):
 
 
 class Tracking(Section):
-    """W&B: 'auto' is online with a key and offline without."""
+    """W&B: 'auto' is online with a key or a login, else offline. `WANDB_MODE` is obeyed where it is more private."""
 
     wandb: Literal["auto", "online", "offline", "off"] = "auto"
     project: str = "synthloop"
 
     @field_validator("wandb", mode="before")
     @classmethod
-    def _yaml_off(cls, value: Any) -> Any:
-        """YAML 1.1 reads a bare `off` as false."""
-        return "off" if value is False else value
+    def _off(cls, value: Any) -> Any:
+        """YAML 1.1 reads a bare `off` as false; `none` is what other tools call it."""
+        return "off" if value is False or value == "none" else value
 
 
 class Student(RoleConfig):

@@ -22,8 +22,9 @@ from typing import Any, NamedTuple, TypeVar
 from synthloop import plugins
 from synthloop.config import Config, dump, parse
 from synthloop.errors import UserError
+from synthloop.jsonl import read_jsonl
 from synthloop.records import Record, Review
-from synthloop.task import open_task, read_jsonl
+from synthloop.task import open_task
 
 R = TypeVar("R", bound=Record)
 
@@ -116,7 +117,7 @@ def write_rows(path: Path, rows: Iterable[Record]) -> int:
 def read_rows(path: Path, record: type[R]) -> list[R]:
     """The rows of a JSONL file the run wrote. Raises `UserError` naming the file and line that does not fit."""
     rows = []
-    for number, row in read_jsonl(path):
+    for number, row in read_jsonl(path, max_bytes=None):
         rows.append(parse(record, row, f"{path}, line {number}"))
     return rows
 

@@ -15,15 +15,13 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from functools import cache
-from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
 
 import jinja2
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
-from synthloop import plugins
-from synthloop.errors import UserError
+from synthloop import plugins, templates
 from synthloop.records import Example, Message, Score
 
 
@@ -34,6 +32,13 @@ class TaskConfig(BaseModel):
 
     system: str | None = None
     prompt: str = "{{ input }}"
+
+    @field_validator("prompt")
+    @classmethod
+    def _is_template(cls, prompt: str) -> str:
+        if (mistake := templates.syntax_error(prompt)) is not None:
+            raise ValueError(mistake)
+        return prompt
 
     def variables(self) -> dict[str, Any]:
         """What `prompt` may use beside `input`; a task overrides it (classification: `labels`)."""
@@ -80,12 +85,13 @@ def open_task(name: str, settings: dict[str, Any]) -> Task:
 
 @cache
 def _template(source: str) -> jinja2.Template:
-    return jinja2.Environment(undefined=jinja2.StrictUndefined, keep_trailing_newline=True).from_string(source)
+    return templates.sandbox(keep_trailing_newline=True).from_string(source)
 
 
 def render_prompt(cfg: TaskConfig, text: str) -> tuple[Message, ...]:
-    """The prompt turns the student sees for the raw problem `text`."""
-    user = Message(role="user", content=_template(cfg.prompt).render(input=text, **cfg.variables()))
+    """The prompt turns the student sees for the raw problem `text`. Raises `UserError` for what the template does."""
+    content = templates.render(_template(cfg.prompt), "task.prompt", {"input": text, **cfg.variables()})
+    user = Message(role="user", content=content)
     if cfg.system is None:
         return (user,)
     return (Message(role="system", content=cfg.system), user)
@@ -111,28 +117,3 @@ def make_example(
         slice=slice,
         meta=meta or {},
     )
-
-
-def read_jsonl(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """(line number from 1, object) for every non-blank line of a JSONL file.
-
-    Raises:
-        UserError: the file is missing or not UTF-8, or a line is not a JSON object (file and line number are named).
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such file. Expected a JSONL file, one JSON object a line.")
-    with path.open("rb") as lines:
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line.decode("utf-8"))
-            except UnicodeDecodeError as error:
-                raise UserError(f"{path}, line {number}: not UTF-8 ({error.reason} at byte {error.start}).") from error
-            except json.JSONDecodeError as error:
-                raise UserError(
-                    f"{path}, line {number}: not valid JSON ({error.msg} at column {error.colno})."
-                ) from error
-            if not isinstance(row, dict):
-                raise UserError(f"{path}, line {number}: expected a JSON object, found {type(row).__name__}.")
-            yield number, row

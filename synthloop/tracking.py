@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
+from collections.abc import Callable
 from typing import Any, Literal
 
 from synthloop.config import dump
+from synthloop.errors import UserError, did_you_mean
 from synthloop.report import round_facts
 from synthloop.store import Run, read_json, write_json
+
+Mode = Literal["online", "offline", "disabled"]
+PRIVACY: tuple[Mode, ...] = ("online", "offline", "disabled")
+MODES: dict[str, Mode] = {"run": "online", "shared": "online", "dryrun": "offline", **{mode: mode for mode in PRIVACY}}
+"""What each value of WANDB_MODE comes to here; those of PRIVACY are in order, the most private last."""
 
 
 def round_metrics(run: Run, round: int) -> dict[str, float | str | int]:
@@ -96,10 +104,11 @@ def log_round(run: Run, round: int) -> dict[str, Any]:
 
 
 class Wandb:
-    """Tells W&B of each round. Opened at the first round; offline where there is no key."""
+    """Tells W&B of each round. Opened at the first round."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, mode: Mode) -> None:
         self._run = run
+        self._mode = mode
         self._state_path = run.root / "wandb.json"
         self._state: dict[str, Any] = (
             read_json(self._state_path) if self._state_path.exists() else {"id": secrets.token_hex(4), "logged": []}
@@ -126,16 +135,20 @@ class Wandb:
         import wandb
 
         config = self._run.config
+        # Neither the command line, the git remote nor the machine is told: each may hold a token or a name. Nor is a
+        # crash of W&B's own reported to W&B.
+        private = {"x_disable_meta": True, "disable_git": True, "save_code": False, "disable_code": True}
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
         opened = wandb.init(
             project=config.tracking.project,
             group=os.environ.get("WANDB_RUN_GROUP", config.name),
             name=self._run.root.name,
             id=self._state["id"],
             resume="allow",
-            mode=wandb_mode(config.tracking.wandb),
+            mode=self._mode,
             dir=self._run.root,
-            config=dump(config),
-            settings=wandb.Settings(console="off", silent=True),
+            config=without_credentials(dump(config)),
+            settings=wandb.Settings(console="off", silent=True, **private),
         )
         opened.define_metric("round")
         opened.define_metric("*", step_metric="round")
@@ -146,18 +159,90 @@ class Wandb:
             self._wandb.finish()
 
 
-def wandb_mode(asked: Literal["auto", "online", "offline", "off"]) -> Literal["online", "offline", "disabled"]:
-    """W&B's own mode for `tracking.wandb`: 'auto' is online with a key (or a login), else offline."""
-    if asked != "auto":
-        return "disabled" if asked == "off" else asked
-    return "online" if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_MODE") == "online" else "offline"
+def without_credentials(value: Any, key: str = "") -> Any:
+    """A config's values without passwords in URLs and without what stands under a key that names a secret."""
+    if isinstance(value, dict):
+        return {name: without_credentials(one, name) for name, one in value.items()}
+    if isinstance(value, list):
+        return [without_credentials(one, key) for one in value]
+    if not isinstance(value, str):
+        return value
+    return "(not sent)" if _SECRET.search(key) else _IN_URL.sub("", value)
+
+
+_SECRET = re.compile(r"(?i)(^|_)(api_?key|password|secret|authorization|(hf|auth|access)_token)$|^token$")
+_IN_URL = re.compile(r"(?<=://)[^/@\s]+@")
+
+
+def wandb_mode(
+    asked: Literal["auto", "online", "offline", "off"], named: str | None, has_key: Callable[[], bool]
+) -> Mode:
+    """W&B's own mode: the more private of what the config and the environment ask for.
+
+    Args:
+        asked: `tracking.wandb`; 'auto' is online with a key or a login, else offline.
+        named: the mode that `WANDB_MODE`, `WANDB_DISABLED` or `wandb offline` name; None where they say nothing.
+        has_key: whether W&B finds a key; asked only where nothing forbids to go online.
+
+    Raises:
+        UserError: `named` is no mode of W&B's, or online is asked for without a key.
+    """
+    if named is not None and named not in MODES:
+        raise UserError(f"WANDB_MODE is '{named}'. {did_you_mean(named, MODES)}")
+    wishes = [MODES[named]] if named is not None else []
+    wishes += [] if asked == "auto" else ["disabled" if asked == "off" else asked]
+    wish = max(wishes, key=PRIVACY.index, default=None)
+    if wish in ("offline", "disabled"):
+        return wish
+    if has_key():
+        return "online"
+    if wish == "online":
+        raise UserError("W&B is to be online and has no key. Log in with `wandb login`, or set tracking.wandb=offline.")
+    return "offline"
+
+
+def named_mode() -> str | None:
+    """The mode that the environment or W&B's settings files name; None where they say nothing."""
+    if os.environ.get("WANDB_DISABLED", "").lower() not in ("", "0", "false", "no"):
+        return "disabled"
+    if named := os.environ.get("WANDB_MODE"):
+        return named.lower()
+    os.environ.pop("WANDB_MODE", None)  # wandb 0.31 refuses an empty one
+    import wandb
+
+    saved: str = wandb.setup(wandb.Settings(silent=True)).settings.mode
+    return None if saved == "online" else saved  # what `wandb offline` wrote; online is W&B's default
+
+
+def has_key() -> bool:
+    """Whether W&B finds a key in the environment, the netrc of `wandb login` or its settings; nothing is sent."""
+    import wandb
+
+    try:
+        return wandb.login(prompt=False, verify=False)
+    except wandb.errors.AuthenticationError as error:
+        raise UserError(f"W&B's key can't be used: {error} Log in anew, or set tracking.wandb=offline.") from error
 
 
 class Tracker:
-    """Writes `metrics.jsonl` after each round and, unless it is off, tells W&B."""
+    """Writes `metrics.jsonl` after each round and, unless it is off, tells W&B. Says at the start where that goes."""
 
     def __init__(self, run: Run) -> None:
-        self._wandb = None if run.config.tracking.wandb == "off" else Wandb(run)
+        """Raises `UserError` where W&B is asked for what it cannot do."""
+        tracking = run.config.tracking
+        self._wandb = None
+        if tracking.wandb == "off":
+            return
+        mode = wandb_mode(tracking.wandb, named_mode(), has_key)
+        if mode != "disabled":
+            self._wandb = Wandb(run, mode)
+        folder = run.root / "wandb"
+        where = {
+            "online": f"project '{tracking.project}'. To keep it here: tracking.wandb=offline",
+            "offline": f"in {folder}. To send it: wandb sync {folder}/offline-run-*",
+            "disabled": "as WANDB_MODE or WANDB_DISABLED says",
+        }
+        print(f"W&B: {'off' if mode == 'disabled' else mode}, {where[mode]}", flush=True)
 
     def __call__(self, run: Run, round: int) -> None:
         metrics = log_round(run, round)

@@ -12,7 +12,6 @@ Accepted lines:
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,10 +19,11 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel
 
 from synthloop.config import parse
+from synthloop.conversations import Unread
 from synthloop.errors import UserError
+from synthloop.jsonl import read_jsonl
 from synthloop.records import Candidate, Message, Row
-from synthloop.task import read_jsonl
-from train.rows import Tokens, describe_lengths, tokenise
+from train.rows import UNREAD_REMEDY, Tokens, describe_lengths, tokenise
 from train.sources import synthetic_row
 
 log = logging.getLogger("synthloop.train")
@@ -52,7 +52,7 @@ def read_pairs(path: Path) -> list[Row]:
         UserError: the file is missing or has no row, a line has no format listed in the module's docstring, or there
             are rows without `rejected` (they are counted).
     """
-    ignored: Counter[str] = Counter()
+    unread = Unread()
     rows = []
     for number, line in read_jsonl(path):
         where = f"{path}, line {number}"
@@ -62,12 +62,11 @@ def read_pairs(path: Path) -> list[Row]:
             rows.append(synthetic_row(parse(Candidate, line, where)))
         else:
             rows.append(_row(parse(Pair, line, where), f"{path.stem}:{number}", where))
-            ignored.update(line.keys() - Pair.model_fields)
+            unread.add(line, Pair.model_fields, where, UNREAD_REMEDY)
     if not rows:
         raise UserError(f"{path}: no rows to train on. Expected one JSON object a line.")
-    if ignored:
-        counts = ", ".join(f"'{key}' in {count}" for key, count in sorted(ignored.items()))
-        log.warning("train: %s: keys that training does not read: %s rows.", path, counts)
+    if str(unread):
+        log.warning("train: %s: keys that training does not read: %s.", path, unread)
     refuse_unpaired(rows, path)
     return rows
 

@@ -6,6 +6,8 @@ Accepted lines:
     {"messages": [{"role": "user", ...}, ..., {"role": "assistant", ...}]}             the last turn is the completion
     {"prompt": [{"role": "user", ...}], "completion": [{"role": "assistant", ...}]}
     {"prompt": "How many ...?", "completion": "3 + 4 = 7"}                             one user turn, one assistant turn
+    {"input": ..., "output": ...}, {"instruction": ..., "input": ..., "output": ...}   and the other names of fields
+                                          that `task: {name: jsonl}` reads, by the same rule (conversations.py)
 
 Each may have a `weight` (1.0 by default): what the row counts in the loss, relative to the others (`train/weights.py`).
 
@@ -18,18 +20,21 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from synthloop.chat import completion_ids, prompt_ids
 from synthloop.config import parse
+from synthloop.conversations import Unread, read_conversation
 from synthloop.errors import UserError
-from synthloop.records import Message, Row
-from synthloop.task import read_jsonl
+from synthloop.jsonl import read_jsonl
+from synthloop.records import Row
 
 log = logging.getLogger("synthloop.train")
+
+
+UNREAD_REMEDY = "Join it into the problem, or rename it where it is no part of it."
 
 
 class Tokens(NamedTuple):
@@ -45,7 +50,7 @@ def read_training_rows(path: Path) -> list[Row]:
     Raises:
         UserError: the file is missing or has no row, or a line has no format listed in the module's docstring.
     """
-    ignored: Counter[str] = Counter()
+    unread = Unread()
     rows = []
     for number, line in read_jsonl(path):
         where = f"{path}, line {number}"
@@ -53,15 +58,14 @@ def read_training_rows(path: Path) -> list[Row]:
         if "source" in line:
             rows.append(parse(Row, line, where))
             continue
-        prompt, completion, used = _conversation(line, where)
-        ignored.update(line.keys() - used - {"weight"})
-        turns = {"messages": tuple(prompt), "completion": completion}
-        rows.append(Row(id=f"{path.stem}:{number}", source="real", weight=weight, **turns))
+        turns, _, read = read_conversation(line, where)
+        unread.add(line, read | {"weight"}, where, UNREAD_REMEDY)
+        said = {"messages": tuple(turns[:-1]), "completion": turns[-1]["content"]}
+        rows.append(Row(id=f"{path.stem}:{number}", source="real", weight=weight, **said))
     if not rows:
         raise UserError(f"{path}: no rows to train on. Expected one JSON object a line.")
-    if ignored:
-        counts = ", ".join(f"'{key}' in {count}" for key, count in sorted(ignored.items()))
-        log.warning("train: %s: keys that training does not read: %s rows.", path, counts)
+    if str(unread):
+        log.warning("train: %s: keys that training does not read: %s.", path, unread)
     return rows
 
 
@@ -71,38 +75,6 @@ def _weight(value: Any, where: str) -> float:
     return float(value)
 
 
-def _conversation(line: dict[str, Any], where: str) -> tuple[list[Message], str, set[str]]:
-    """(prompt turns, completion text, keys read) of a user's line."""
-    if "messages" in line:
-        turns, used = _turns(line["messages"], "messages", where), {"messages"}
-    elif "prompt" in line and "completion" in line:
-        prompt = _turns(line["prompt"], "prompt", where, role="user")
-        turns = [*prompt, *_turns(line["completion"], "completion", where, role="assistant")]
-        used = {"prompt", "completion"}
-    else:
-        raise UserError(
-            f"{where}: expected 'messages', or 'prompt' and 'completion'; "
-            f"found {', '.join(map(repr, line)) or 'no key'}."
-        )
-    if len(turns) < 2 or turns[-1]["role"] != "assistant":
-        raise UserError(f"{where}: expected a conversation that ends with an assistant turn after at least one other.")
-    return turns[:-1], turns[-1]["content"], used
-
-
-def _turns(value: Any, key: str, where: str, role: str | None = None) -> list[Message]:
-    """Chat turns of `value`: a list of role/content objects or, where `role` is given, one string."""
-    if isinstance(value, str) and role is not None:
-        return [Message(role=role, content=value)]
-    if not isinstance(value, list):
-        raise UserError(f"{where}: '{key}' should be a list of turns{' or a string' if role else ''}.")
-    for turn in value:
-        if not isinstance(turn, dict) or turn.keys() != {"role", "content"}:
-            raise UserError(f"{where}: a turn of '{key}' should have 'role' and 'content' alone, found {turn!r:.200}.")
-        if not isinstance(turn["role"], str) or not isinstance(turn["content"], str):
-            raise UserError(f"{where}: 'role' and 'content' should be strings, found {turn!r:.200}.")
-    return [Message(role=turn["role"], content=turn["content"]) for turn in value]
-
-
 def tokenise(tokenizer: Any, rows: Sequence[Row], **template_kwargs: Any) -> list[Tokens]:
     """The rows' token ids, in order: exactly the prompt of inference, then the assistant's turn with its end token."""
     tokenised = []
@@ -110,7 +82,20 @@ def tokenise(tokenizer: Any, rows: Sequence[Row], **template_kwargs: Any) -> lis
         prompt = prompt_ids(tokenizer, row.messages, **template_kwargs)
         completion = completion_ids(tokenizer, row.messages, row.completion, **template_kwargs)
         tokenised.append(Tokens(prompt + completion, [0] * len(prompt) + [1] * len(completion)))
+    _warn_of_special_tokens(tokenizer, rows)
     return tokenised
+
+
+def _warn_of_special_tokens(tokenizer: Any, rows: Sequence[Row]) -> None:
+    """Count rows with `</s>` and the like in their text: a tokenizer can't tell them from those of the template."""
+    texts = (row.completion + "\n".join(turn["content"] for turn in row.messages) for row in rows)
+    held = [[token for token in tokenizer.all_special_tokens if token in text] for text in texts]
+    if num_rows := sum(map(bool, held)):
+        log.warning(
+            "train: %d of %d rows hold special tokens of the tokenizer in their own text (%s), and they are read as "
+            "such: a turn may end or begin there. Write them otherwise if they are meant as text.",
+            *(num_rows, len(rows), ", ".join(sorted({token for tokens in held for token in tokens}))),
+        )
 
 
 def describe_lengths(tokens: Sequence[Tokens], max_length: int | None) -> dict[str, int]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from pydantic import model_validator
 
-from synthloop.errors import UserError, did_you_mean
-from synthloop.task import TaskConfig, read_jsonl
+from synthloop.errors import UserError
+from synthloop.jsonl import OtherFormat, read_jsonl
+from synthloop.task import TaskConfig
 
 Names = str | tuple[str, ...]
 """One file or hub split, or several to read one after the other."""
@@ -20,6 +21,8 @@ class SourceConfig(TaskConfig):
 
     Where both are given `path` is read, so that `task.path=...` on the command line does without the hub.
     """
+
+    WITHOUT_HUB: ClassVar = "Without the hub, set task.path to a folder with the published files."
 
     path: Path | None = None
     dataset: str | None = None
@@ -42,6 +45,8 @@ class SourceConfig(TaskConfig):
 
 class SplitConfig(SourceConfig):
     """`train`, `validation` and `test` are files (below `path` where that is given), or splits of a hub `dataset`."""
+
+    WITHOUT_HUB: ClassVar = "Without the hub, name local files: task.dataset=null task.train=FILE task.test=FILE."
 
     train: Names | None = None
     validation: Names | None = None
@@ -68,14 +73,26 @@ def local_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """("file, line N", object) for each line of a JSONL file.
 
     Raises:
-        UserError: it is missing, empty, or a line is not a JSON object.
+        UserError: it is missing, empty, another kind of file, or a line is not a JSON object that can be stored.
     """
     empty = True
-    for number, row in read_jsonl(path):
-        empty = False
-        yield f"{path}, line {number}", row
+    try:
+        for number, row in read_jsonl(path):
+            empty = False
+            yield f"{path}, line {number}", row
+    except OtherFormat as error:
+        raise UserError(f"{error}{_READ_TODAY.get(error.kind, '')}") from error
     if empty:
-        raise UserError(f"{path}: the file is empty. Expected one JSON object a line.")
+        raise UserError(f"{path}: no rows in it. Expected one JSON object a line.")
+
+
+_READ_TODAY = {
+    "a Parquet file": " Or set task.dataset to a folder with train.parquet and test.parquet, without task.train.",
+    "CSV": " Or, for one label a text, take task `classification` with format: csv.",
+    "TSV": " Or, for one label a text, take task `classification` with format: tsv.",
+    "a JSON array": " Or, for one label a text, take task `classification` with format: json.",
+}
+"""What reads a format that is not JSON lines as it is."""
 
 
 def hub_rows(cfg: SourceConfig, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -89,11 +106,9 @@ def hub_rows(cfg: SourceConfig, split: str) -> Iterator[tuple[str, dict[str, Any
     assert cfg.dataset is not None
     try:
         loaded = datasets.load_dataset(cfg.dataset, cfg.subset, revision=cfg.revision)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"The data set '{cfg.dataset}' cannot be loaded: {str(error).splitlines()[0]} "
-            "Without a hub, set task.path to a local copy."
-        ) from error
+    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
+        first = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        raise UserError(f"The data set '{cfg.dataset}' cannot be loaded: {first}. {cfg.WITHOUT_HUB}") from error
     if split not in loaded:
         return
     rows = loaded[split]
@@ -101,19 +116,3 @@ def hub_rows(cfg: SourceConfig, split: str) -> Iterator[tuple[str, dict[str, Any
     for number, row in enumerate(rows):
         decoded = {name: labels[name].int2str(row[name]) for name in labels if row[name] is not None}
         yield f"{cfg.dataset}, {split} row {number}", {**row, **decoded}
-
-
-def field(row: dict[str, Any], name: str, where: str) -> Any:
-    """`row[name]`. Raises `UserError` naming the keys that are there."""
-    if name not in row:
-        raise UserError(f"{where}: no field '{name}'. {did_you_mean(name, row)} The row has: {', '.join(row)}.")
-    return row[name]
-
-
-def text_field(row: dict[str, Any], name: str, where: str) -> str:
-    """`row[name]` as non-empty text; numbers are written out. Raises `UserError` for anything else."""
-    value = field(row, name, where)
-    text = str(value) if isinstance(value, (str, int, float)) and not isinstance(value, bool) else ""
-    if not text.strip():
-        raise UserError(f"{where}: the field '{name}' should be text, found {value!r}.")
-    return text

@@ -21,7 +21,9 @@ Limits: see `eval.scoring.choice` for how a label is found in a reply.
 from __future__ import annotations
 
 import csv
+import io
 import json
+import logging
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -30,12 +32,16 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from eval.scoring import choice
-from eval.tasks._sources import SplitConfig, hub_rows, local_rows, text_field
+from eval.tasks._sources import SplitConfig, hub_rows, local_rows
+from synthloop.conversations import Unread, text_field
 from synthloop.errors import UserError, did_you_mean
+from synthloop.jsonl import parse_json, read_text, require_file, require_storable
 from synthloop.records import Example, Score
 from synthloop.task import make_example
 
 METRIC = "accuracy"
+
+log = logging.getLogger("synthloop.task")
 
 
 class Config(SplitConfig):
@@ -74,7 +80,9 @@ class Config(SplitConfig):
         if self.labels:
             return self.labels
         return tuple(
-            sorted({label for split in ("train", "validation", "test") for _, _, label in _pairs(self, split)})
+            sorted(
+                {label for split in ("train", "validation", "test") for _, _, label in _pairs(self, split, Unread())}
+            )
         )
 
     def variables(self) -> dict[str, Any]:
@@ -87,11 +95,13 @@ def load(cfg: Config, split: str) -> Iterator[Example]:
     Raises:
         UserError: a file is missing, empty or does not parse, or a label is not among `labels` (file and line named).
     """
-    known = set(cfg.known_labels)
-    for where, text, label in _pairs(cfg, split):
+    known, unread = set(cfg.known_labels), Unread()
+    for where, text, label in _pairs(cfg, split, unread):
         if label not in known:
             raise UserError(f"{where}: the label '{label}' is not in task.labels. {did_you_mean(label, known)}")
         yield make_example(cfg, input=text, completion=label, answer=label, slice=label)
+    if str(unread):
+        log.warning("task: fields of '%s' that are not read: %s.", split, unread)
 
 
 def score(cfg: Config, example: Example, text: str) -> Score:
@@ -99,12 +109,13 @@ def score(cfg: Config, example: Example, text: str) -> Score:
     return choice(cfg.known_labels)(example.answer, text)
 
 
-def _pairs(cfg: Config, split: str) -> Iterator[tuple[str, str, str]]:
-    """(where, text, label) of every row of a split."""
+def _pairs(cfg: Config, split: str, unread: Unread) -> Iterator[tuple[str, str, str]]:
+    """(where, text, label) of every row of a split; other fields are counted in `unread`."""
     for name in cfg.names(split):
         found = False
         for where, row in hub_rows(cfg, name) if cfg.dataset is not None else _file_rows(cfg, name):
             found = True
+            unread.add(row, {str(cfg.text), str(cfg.label)}, where, remedy=None)
             text, label = text_field(row, str(cfg.text), where), text_field(row, str(cfg.label), where).strip()
             if cfg.label_separator is not None:
                 label = label.split(cfg.label_separator, 1)[0]
@@ -120,23 +131,18 @@ def _file_rows(cfg: Config, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     if cfg.format == "json":
         return _json_rows(cfg, name)
     path = cfg.file(name)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file. task.path is {cfg.path}.")
     return _label_text_rows(cfg, path) if cfg.format == "label_text" else _table_rows(cfg, path)
 
 
-def _lines(cfg: Config, path: Path) -> Iterator[str]:
+def _text(cfg: Config, path: Path) -> str:
     try:
-        with path.open(encoding=cfg.encoding, newline="") as lines:
-            yield from lines
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not {cfg.encoding} ({error}). Set task.encoding, for example latin-1.") from error
+        return read_text(path, cfg.encoding, "Set task.encoding, for example latin-1.")
     except LookupError as error:
         raise UserError(f"task.encoding: {error}.") from error
 
 
 def _label_text_rows(cfg: Config, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(_lines(cfg, path), 1):
+    for number, line in enumerate(io.StringIO(_text(cfg, path)), 1):
         if line.strip():
             label, _, text = line.strip().partition(" ")
             yield f"{path}, line {number}", {str(cfg.label): label, str(cfg.text): text}
@@ -144,7 +150,7 @@ def _label_text_rows(cfg: Config, path: Path) -> Iterator[tuple[str, dict[str, A
 
 def _table_rows(cfg: Config, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     dialect: dict[str, Any] = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if cfg.format == "tsv" else {}
-    reader = csv.reader(_lines(cfg, path), **dialect)
+    reader = csv.reader(io.StringIO(_text(cfg, path), newline=""), **dialect)
     header: Sequence[str] | None = None
     for cells in _cells(reader, path):
         where = f"{path}, line {reader.line_num}"
@@ -169,12 +175,14 @@ def _cells(reader: Any, path: Path) -> Iterator[list[str]]:
 def _json_rows(cfg: Config, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     file, _, key = name.partition("#")
     path = cfg.file(file)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file. task.path is {cfg.path}.")
+    require_file(path, f"a JSON file. task.path is {cfg.path}")
     try:
-        data = json.loads("".join(_lines(cfg, path)))
+        data = parse_json(_text(cfg, path))
+        require_storable(data)
     except json.JSONDecodeError as error:
         raise UserError(f"{path}, line {error.lineno}: not valid JSON ({error.msg}).") from error
+    except ValueError as error:
+        raise UserError(f"{path}: {error}.") from error
     if key:
         if not isinstance(data, dict) or key not in data:
             known = data if isinstance(data, dict) else ()

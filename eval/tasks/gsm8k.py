@@ -24,7 +24,8 @@ from typing import Any
 from pydantic import model_validator
 
 from eval.scoring import final_number, numeric
-from eval.tasks._sources import SourceConfig, hub_rows, local_rows, text_field
+from eval.tasks._sources import SourceConfig, hub_rows, local_rows
+from synthloop.conversations import text_field
 from synthloop.errors import UserError
 from synthloop.records import Example, Score
 from synthloop.task import make_example

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from eval.scoring import exact
 from synthloop.errors import UserError
+from synthloop.jsonl import read_text
 from synthloop.records import Example, Score
 from synthloop.task import TaskConfig, make_example
 
@@ -54,7 +55,7 @@ def score(cfg: Config, example: Example, text: str) -> Score:
 def _read(path: Path) -> Iterator[tuple[str, str, str]]:
     if not path.is_file():
         raise UserError(f"{path}: no such file. Set task.path to the folder with the CoNLL 2017 files.")
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(read_text(path).removesuffix("\n").split("\n"), 1):
         fields = [field.strip() for field in line.split("\t")]
         if len(fields) != 3 or not all(fields):
             raise UserError(f"{path}, line {number}: expected lemma, form and tags separated by tabs, found {line!r}.")

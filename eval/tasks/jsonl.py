@@ -5,19 +5,21 @@
       path: data                      # the folder of the files below
       train: train.jsonl              # validation and test are optional: what is missing is taken out of train
       test: test.jsonl
-      input: question                 # else the first of: input, prompt, question, messages
+      input: question                 # else the first of: messages, instruction, input, prompt, question
       output: solution                # else the first of: output, completion, response, answer
       answer: answer                  # else `answer` where the row has it, else read from the output
       slice: topic                    # else `slice` where the row has it
+      ignore: [url]                   # fields that are meant not to be read; others are counted in a warning
       scorer: numeric                 # numeric, exact, choice, json, regex or judge
 
 One row, {"question": "2 + 2?", "solution": "2 + 2 = 4", "answer": 4}, becomes
 
     input  2 + 2?      completion  2 + 2 = 4      answer  4
 
-`messages` are chat turns (`role`, `content`) that end with the user's, or with the assistant's, which then is the
-output. They are shown to the student as they are, with `system` in front of those that have no system turn. `prompt`
-and `system` render what a teacher writes from them, which has a single user turn.
+`instruction` is Alpaca's, and is followed by an empty line and `input` where that says anything. `messages` are chat
+turns (`role`, `content`) that end with the user's, or with the assistant's, which then is the output. They are shown
+to the student as they are, with `system` in front of those that have no system turn. `prompt` and `system` render what
+a teacher writes from them, which has a single user turn.
 """
 
 from __future__ import annotations
@@ -31,7 +33,8 @@ from typing import Any
 from pydantic import field_validator, model_validator
 
 from eval.scoring import SCORERS, Scorer, named_scorer
-from eval.tasks._sources import SplitConfig, field, hub_rows, local_rows, text_field
+from eval.tasks._sources import SplitConfig, hub_rows, local_rows
+from synthloop.conversations import OUTPUTS, Conversation, Unread, field, read_conversation, text_field
 from synthloop.errors import UserError, did_you_mean
 from synthloop.plugins import RoleName
 from synthloop.records import Example, Message, Score
@@ -39,9 +42,10 @@ from synthloop.task import make_example
 
 METRIC = "accuracy"
 
-INPUTS = ("input", "prompt", "question", "messages")
-OUTPUTS = ("output", "completion", "response", "answer")
-ROLES = ("system", "user", "assistant")
+_REMEDY = (
+    "Join it into the field of the problem (task.input=instruction does that for Alpaca's), or write the row as "
+    "`messages`. Where it is no part of it, set task.ignore to a list with its name."
+)
 
 log = logging.getLogger("synthloop.task")
 
@@ -50,6 +54,7 @@ class Config(SplitConfig):
     """Files, field names and the scorer. `dataset` reads a hub data set in place of files.
 
     Args:
+        ignore: fields that are neither read nor warned of.
         labels: the answers `choice` knows; all answers of the data where not given. `prompt` may use them.
         pattern: what `regex` looks for; its first group is the answer.
         ignore_case: for `exact`.
@@ -62,6 +67,7 @@ class Config(SplitConfig):
     output: str | None = None
     answer: str | None = None
     slice: str | None = None
+    ignore: tuple[str, ...] = ()
     scorer: str
     labels: tuple[str, ...] = ()
     pattern: str | None = None
@@ -97,7 +103,9 @@ class Config(SplitConfig):
         if self.labels or self.scorer != "choice":
             return self.labels
         rows = (located for split in ("train", "validation", "test") for located in _rows(self, split))
-        return tuple(sorted({_answer(self, row, where, _output(self, row, where)) for where, row in rows}))
+        return tuple(
+            sorted({_answer(self, row, where, _read(self, row, where).turns[-1]["content"]) for where, row in rows})
+        )
 
     @cached_property
     def score(self) -> Scorer:
@@ -108,15 +116,16 @@ class Config(SplitConfig):
 
 
 def load(cfg: Config, split: str) -> Iterator[Example]:
-    """The rows of the split, in file order. Rows whose own output the scorer calls wrong are counted and warned of.
+    """The rows of the split, in file order. Rows whose own output the scorer calls wrong, and fields that are not read,
+    are counted and warned of.
 
     Raises:
         UserError: a file is missing, empty or does not parse, a field is missing or of another kind (file and line are
             named), an answer that no reply could equal, or a split whose every output is wrong.
     """
-    rows, wrong = 0, []
+    rows, wrong, unread = 0, [], Unread()
     for where, row in _rows(cfg, split):
-        example = _example(cfg, row, where)
+        example = _example(cfg, row, where, unread)
         assert example.answer is not None
         if cfg.scorer != "regex" and not cfg.score(example.answer, example.answer).correct:
             raise UserError(f"{where}: the answer {example.answer!r} can never be matched by scorer '{cfg.scorer}'.")
@@ -124,6 +133,8 @@ def load(cfg: Config, split: str) -> Iterator[Example]:
         if not cfg.score(example.answer, example.completion).correct:
             wrong.append(f"{where}: {example.completion[-80:]!r} against the answer {example.answer!r}")
         yield example
+    if str(unread):
+        log.warning("task: fields of '%s' that are not read: %s. Name them in task.ignore if so meant.", split, unread)
     if wrong and len(wrong) == rows:
         raise UserError(f"scorer '{cfg.scorer}' calls every output of '{split}' wrong. Is it the right one? {wrong[0]}")
     if wrong:
@@ -142,51 +153,47 @@ def _rows(cfg: Config, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from hub_rows(cfg, name) if cfg.dataset is not None else local_rows(cfg.file(name))
 
 
-def _example(cfg: Config, row: dict[str, Any], where: str) -> Example:
-    completion = _output(cfg, row, where)
-    answer = _answer(cfg, row, where, completion)
-    name = _name(cfg.input, INPUTS, row, where, "input")
+def _read(cfg: Config, row: dict[str, Any], where: str) -> Conversation:
+    """The row's conversation; for scorer `json` an output that is not text is written as JSON."""
+    if cfg.scorer == "json":
+        outputs = OUTPUTS if cfg.output is None else (cfg.output,)
+        given = {name: row[name] for name in outputs if name in row and (row[name] is not None or cfg.output)}
+        row = row | {name: _json(value) for name, value in given.items()}
+    return read_conversation(row, where, cfg.input, cfg.output)
+
+
+def _json(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _example(cfg: Config, row: dict[str, Any], where: str, unread: Unread) -> Example:
+    found = _read(cfg, row, where)
+    others = {name for name in (cfg.answer or "answer", cfg.slice or "slice", *cfg.ignore) if name is not None}
+    unread.add(row, found.read | others, where, _REMEDY)
+    *shown, reply = found.turns
+    if shown[-1]["role"] != "user":
+        roles = [turn["role"] for turn in shown]
+        raise UserError(f"{where}: the turns before the output should end with the user's; found {roles}.")
     group = row.get("slice") if cfg.slice is None else field(row, cfg.slice, where)
-    turns = _turns(row, name, where) if isinstance(row[name], list) else None
-    text = text_field(row, name, where) if turns is None else _last_user(turns, where)
     example = make_example(
-        cfg, input=text, completion=completion, answer=answer, slice=None if group is None else str(group)
+        cfg,
+        input=shown[-1]["content"],
+        completion=reply["content"],
+        answer=_answer(cfg, row, where, reply["content"]),
+        slice=None if group is None else str(group),
     )
-    return example if turns is None else _with_turns(cfg, example, turns)
+    return _with_turns(cfg, example, shown) if found.is_chat else example
 
 
 def _with_turns(cfg: Config, example: Example, turns: Sequence[Message]) -> Example:
     """The example with its own conversation as the prompt; an id of its own, since the last turn alone may repeat."""
-    shown = list(turns[:-1] if turns[-1]["role"] == "assistant" else turns)
+    shown = list(turns)
     if cfg.system is not None and shown[0]["role"] != "system":
         shown.insert(0, Message(role="system", content=cfg.system))
     if len(shown) == 1:
         return example.model_copy(update={"messages": tuple(shown)})
     whole = make_example(cfg, input=json.dumps(shown), completion=example.completion, answer=None)
     return example.model_copy(update={"id": whole.id, "messages": tuple(shown)})
-
-
-def _name(asked: str | None, known: Sequence[str], row: dict[str, Any], where: str, kind: str) -> str:
-    """The field to read: the configured one, else the first of `known` that the row has."""
-    if asked is not None:
-        field(row, asked, where)
-        return asked
-    for name in known:
-        if row.get(name) is not None:
-            return name
-    raise UserError(
-        f"{where}: none of the fields {', '.join(known)}. Set task.{kind} to one that the row has: {', '.join(row)}."
-    )
-
-
-def _output(cfg: Config, row: dict[str, Any], where: str) -> str:
-    """The full text the student should write: the output field, else the last assistant turn of `messages`."""
-    if cfg.output is None and not any(row.get(name) is not None for name in OUTPUTS):
-        name = _name(cfg.input, INPUTS, row, where, "input")
-        turns = _turns(row, name, where) if isinstance(row[name], list) else []
-        if turns and turns[-1]["role"] == "assistant":
-            return turns[-1]["content"]
-    return _text(cfg, row, _name(cfg.output, OUTPUTS, row, where, "output"), where)
 
 
 def _answer(cfg: Config, row: dict[str, Any], where: str, output: str) -> str:
@@ -205,31 +212,4 @@ def _answer(cfg: Config, row: dict[str, Any], where: str, output: str) -> str:
 
 def _text(cfg: Config, row: dict[str, Any], name: str, where: str) -> str:
     """A field as text; for scorer `json` a value that is not text is written as JSON."""
-    value = field(row, name, where)
-    if cfg.scorer == "json" and not isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False)
-    return text_field(row, name, where)
-
-
-def _turns(row: dict[str, Any], name: str, where: str) -> list[Message]:
-    """The chat turns in a field. Raises `UserError` where they are not `{"role", "content"}` objects."""
-    turns = []
-    for turn in row[name]:
-        keys = set(turn) if isinstance(turn, dict) else set()
-        if not {"role", "content"} <= keys or turn["role"] not in ROLES or not isinstance(turn["content"], str):
-            raise UserError(
-                f"{where}: '{name}' should hold turns of role ({', '.join(ROLES)}) and content, found {turn!r}."
-            )
-        turns.append(Message(role=turn["role"], content=turn["content"]))
-    return turns
-
-
-def _last_user(turns: Sequence[Message], where: str) -> str:
-    """The last user turn, which must come last but for the assistant's."""
-    roles = [turn["role"] for turn in turns]
-    position = len(turns) - (2 if roles[-1:] == ["assistant"] else 1)
-    if position < 0 or roles[position] != "user":
-        raise UserError(
-            f"{where}: the turns should end with the user's, or the user's and the assistant's; found {roles}."
-        )
-    return turns[position]["content"]
+    return _json(field(row, name, where)) if cfg.scorer == "json" else text_field(row, name, where)

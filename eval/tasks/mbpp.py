@@ -26,7 +26,8 @@ from typing import Any
 
 from pydantic import ImportString, model_validator
 
-from eval.tasks._sources import SourceConfig, field, hub_rows, local_rows, text_field
+from eval.tasks._sources import SourceConfig, hub_rows, local_rows
+from synthloop.conversations import field, text_field
 from synthloop.errors import UserError
 from synthloop.records import Example, Score
 from synthloop.task import make_example

@@ -21,19 +21,18 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-import jinja2
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from generate import sandbox
 from generate.curation import FilterContext, refuse
 from generate.sandbox import Limits
-from synthloop.errors import UserError
+from synthloop import templates
 from synthloop.records import Candidate, Decision
 from synthloop.unit_tests import code_in, run_tests
 
 VERIFIES = True
 
-_JINJA = jinja2.Environment(undefined=jinja2.StrictUndefined)
+_JINJA = templates.sandbox()
 
 
 class Config(BaseModel):
@@ -47,10 +46,8 @@ class Config(BaseModel):
     @field_validator("template")
     @classmethod
     def _compiles(cls, template: str | None) -> str | None:
-        try:
-            _JINJA.from_string(template or "")
-        except jinja2.TemplateSyntaxError as error:
-            raise ValueError(f"no Jinja template: {error.message}, line {error.lineno}") from error
+        if (mistake := templates.syntax_error(template or "")) is not None:
+            raise ValueError(mistake)
         return template
 
 
@@ -72,10 +69,7 @@ def tests_of(cfg: Config, one: Candidate, ctx: FilterContext) -> list[str]:
         own = real.meta.get("tests") if real.input == one.input else None
     if own or cfg.template is None:
         return list(own or ())
-    try:
-        return [_JINJA.from_string(cfg.template).render(candidate=one)]
-    except jinja2.UndefinedError as error:
-        raise UserError(f"execute.template: {error.message}. It is given `candidate`.") from error
+    return [templates.render(_JINJA.from_string(cfg.template), "execute.template", {"candidate": one})]
 
 
 def _decide(cfg: Config, code: str | None, tests: Sequence[str]) -> Decision:

@@ -65,7 +65,7 @@ def test_labels_can_be_mapped_and_given(tmp_path: Path) -> None:
         ({"format": "tsv"}, "text\tlabel\na\tb\nonly one\n", "line 3: expected 2 columns"),
         ({"format": "tsv"}, "text\tkind\na\tb\n", "line 2: no field 'label'.* The row has: text, kind"),
         ({"format": "tsv"}, "text\tlabel\n", "the file has no rows"),
-        ({"format": "label_text"}, "x y\nalone\n", "line 2: the field 'text' should be text, found ''"),
+        ({"format": "label_text"}, "x y\nalone\n", "line 2: the field 'text' is blank"),
         ({"format": "json", "train": "f#trian"}, '{"train": []}', "no key 'trian'.* Did you mean 'train'"),
         ({"format": "json"}, '{"train": []}', "expected a list of rows, found dict"),
         ({"format": "json"}, "[1]", "item 0: expected an object or a list, found int"),
@@ -73,6 +73,10 @@ def test_labels_can_be_mapped_and_given(tmp_path: Path) -> None:
         ({"format": "label_text", "encoding": "ascii"}, "x \u00e9", "not ascii.* Set task.encoding"),
         ({"format": "label_text", "encoding": "nope"}, "x y", "task.encoding: unknown encoding"),
         ({"format": "label_text", "train": "g"}, "x y", "g: no such file"),
+        ({"format": "json"}, '[{"text": "\\ud800", "label": "b"}]', "ud800 is half of a surrogate pair"),
+        ({"format": "json"}, '[{"text": NaN, "label": "b"}]', "NaN is no number"),
+        ({"format": "json"}, "[" * 100_000, "nested more than 100 levels deep"),
+        ({"format": "tsv", "train": "."}, "", "a folder. Expected a text file"),
         ({}, '{"text": "a", "label": null}\n', "line 1: the field 'label' should be text, found None"),
     ],
 )
@@ -137,3 +141,10 @@ def test_published_files(name: str, settings: dict[str, Any], sizes: tuple[int, 
     assert len({row.answer for row in rows}) == num_labels
     assert all(task.score(row, row.completion).correct for row in rows)
     assert not any(task.score(row, "").correct for row in rows)
+
+
+def test_a_file_of_excel_is_read_and_other_columns_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "f.csv").write_text("text,label,id\na,b,1\nc,d,2\n", encoding="utf-8-sig")
+    task = open_task("classification", {"path": tmp_path, "train": "f.csv", "format": "csv"})
+    assert [row.input for row in task.load("train")] == ["a", "c"]
+    assert caplog.messages == ["task: fields of 'train' that are not read: 'id' in 2 of 2 rows."]

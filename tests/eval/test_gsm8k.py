@@ -42,7 +42,7 @@ def test_a_row(tmp_path: Path) -> None:
         ({"question": "?", "answer": "no mark 5"}, r"line 2: the answer should end with '#### <number>'"),
         ({"question": "?", "answer": "#### none"}, r"line 2: the answer should end with"),
         ({"question": "?", "solution": "#### 5"}, r"line 2: no field 'answer'.* The row has: question, solution"),
-        ({"question": "", "answer": "#### 5"}, r"line 2: the field 'question' should be text, found ''"),
+        ({"question": "", "answer": "#### 5"}, r"line 2: the field 'question' is blank"),
     ],
 )
 def test_a_bad_row_is_named_by_its_line(tmp_path: Path, row: dict[str, str], told: str) -> None:
@@ -56,7 +56,7 @@ def test_bad_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file"):
         list(task.load("train"))
     write(tmp_path / "train.jsonl")
-    with pytest.raises(UserError, match="is empty"):
+    with pytest.raises(UserError, match="no rows in it"):
         list(task.load("train"))
     with pytest.raises(ValidationError, match="set `path`"):
         open_task("gsm8k", {})

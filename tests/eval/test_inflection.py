@@ -30,6 +30,12 @@ def test_bad_line_is_named_with_its_number(tmp_path: Path) -> None:
         list(inflection.load(cfg, "train"))
 
 
+def test_a_file_that_is_not_utf_8_is_named(tmp_path: Path) -> None:
+    (tmp_path / "english-train-medium").write_bytes(b"a\tb\tV\ncaf\xe9\tc\tV\n")
+    with pytest.raises(UserError, match="english-train-medium, line 2: not utf-8"):
+        list(inflection.load(inflection.Config(path=tmp_path), "train"))
+
+
 def test_missing_file_says_what_to_set(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"task\.path"):
         list(inflection.load(inflection.Config(path=tmp_path), "test"))

@@ -93,15 +93,18 @@ def test_choice_reads_its_labels_from_the_data(tmp_path: Path) -> None:
     [
         ("{", r"t.jsonl, line 2: not valid JSON"),
         ("[1]", r"t.jsonl, line 2: expected a JSON object, found list"),
-        ({"text": "a", "output": "4"}, r"line 2: none of the fields input, .*has: text, output"),
+        ({"text": "a", "output": "4"}, r"line 2: none of the fields messages, .*has: text, output"),
         ({"input": "a"}, r"line 2: none of the fields output, .*has: input"),
-        ({"input": " ", "output": "4"}, r"line 2: the field 'input' should be text, found ' '"),
-        ({"input": "a", "output": ["4"]}, r"line 2: the field 'output' should be text, found \['4'\]"),
+        ({"input": " ", "output": "4"}, r"line 2: the field 'input' is blank"),
+        ({"input": "a", "output": ["4"]}, r"line 2: 'output' should hold turns of `role` .* found '4'"),
         ({"input": "a", "output": "none"}, r"line 2: scorer 'numeric' finds no answer in the output 'none'"),
         ({"input": "a", "output": "4", "answer": "four"}, r"line 2: the answer 'four' can never be matched"),
-        ({"messages": [{"role": "user"}], "output": "4"}, r"line 2: 'messages' should hold turns of role"),
-        ({"messages": [], "output": "4"}, r"line 2: the turns should end with the user's"),
-        ({"messages": [{"role": "assistant", "content": "4"}]}, r"line 2: the turns should end with the user's"),
+        ({"messages": [{"role": "user"}], "output": "4"}, r"line 2: 'messages' should hold turns of `role`"),
+        (
+            {"messages": [], "output": "4"},
+            r"line 2: expected a conversation that ends with an assistant turn.*found \['assi",
+        ),
+        ({"messages": [{"role": "assistant", "content": "4"}]}, r"line 2: expected a conversation that ends"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: Any, told: str) -> None:
@@ -120,7 +123,7 @@ def test_missing_and_empty_files(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes(b'{"input": "a", "output": "4"}\n{"input": "\xe9", "output": "4"}\n')
     with pytest.raises(UserError, match="latin, line 2: not UTF-8"):
         list(task_of(tmp_path, scorer="numeric", test="latin").load("test"))
-    with pytest.raises(UserError, match="t.jsonl: the file is empty"):
+    with pytest.raises(UserError, match="t.jsonl: no rows in it"):
         list(task_of(tmp_path, scorer="numeric").load("train"))
     with pytest.raises(UserError, match="gone.jsonl: no such file"):
         list(task_of(tmp_path, scorer="numeric", test="gone.jsonl").load("test"))
@@ -151,3 +154,60 @@ def test_outputs_that_the_scorer_calls_wrong(tmp_path: Path, caplog: pytest.LogC
 def test_bad_settings(settings: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         open_task("jsonl", {"train": "t.jsonl", **settings})
+
+
+def test_fields_that_are_not_read_are_told_once_a_split(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"input": f"{n}", "output": "4", "url": "u", "topic": "t" if n else None} for n in range(3)]
+    task = task_of(tmp_path, *rows, scorer="numeric")
+    assert len(list(task.load("train"))) == 3
+    assert caplog.messages == [
+        "task: fields of 'train' that are not read: 'topic' in 2, 'url' in 3 of 3 rows. Name them in task.ignore if so "
+        "meant."
+    ]
+    caplog.clear()
+    list(task_of(tmp_path, *rows, scorer="numeric", ignore=["url", "topic"]).load("train"))
+    assert caplog.messages == []
+
+
+@pytest.mark.parametrize("name", ["context", "system", "history", "tools"])
+def test_an_unread_part_of_the_problem_is_refused_unless_ignored(tmp_path: Path, name: str) -> None:
+    row = {"input": "a", "output": "4", name: "something"}
+    with pytest.raises(
+        UserError, match=rf"line 1: the field '{name}' is not read.* set task.ignore to a list with its name"
+    ):
+        list(task_of(tmp_path, row, scorer="numeric").load("train"))
+    assert only(task_of(tmp_path, row, scorer="numeric", ignore=[name])).input == "a"
+
+
+def test_alpaca_is_read_whole_whichever_field_is_named(tmp_path: Path) -> None:
+    row = {"instruction": "Add.", "input": "2 and 2", "output": "4"}
+    for settings in ({}, {"input": "instruction"}):
+        assert only(task_of(tmp_path, row, scorer="numeric", **settings)).input == "Add.\n\n2 and 2"
+    with pytest.raises(UserError, match="the field 'instruction' is not read"):
+        list(task_of(tmp_path, row, scorer="numeric", input="input").load("train"))
+
+
+def test_what_a_conversation_ends_with_is_its_output(tmp_path: Path) -> None:
+    turns = [{"role": "user", "content": "2+2"}, {"role": "assistant", "content": "2+2 is 4"}]
+    example = only(task_of(tmp_path, {"messages": turns, "answer": 4}, scorer="numeric"))
+    assert (example.completion, example.answer) == ("2+2 is 4", "4")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("jsonl", "Without the hub, name local files: task.dataset=null task.train=FILE task.test=FILE."),
+        ("gsm8k", "Without the hub, set task.path to a folder with the published files."),
+    ],
+)
+def test_a_data_set_that_is_not_there(tmp_path: Path, name: str, told: str) -> None:
+    scorer = {"scorer": "exact"} if name == "jsonl" else {}
+    with pytest.raises(UserError, match=r"gone' cannot be loaded: .*[^.]\. Without") as error:
+        list(open_task(name, {"dataset": str(tmp_path / "gone"), **scorer}).load("train"))
+    assert str(error.value).endswith(told)
+
+
+def test_a_folder_that_cannot_be_read_as_a_data_set(tmp_path: Path) -> None:
+    (tmp_path / "train.parquet").write_bytes(b"PAR1 and then nothing")
+    with pytest.raises(UserError, match="cannot be loaded: "):
+        list(open_task("jsonl", {"dataset": str(tmp_path), "scorer": "exact"}).load("train"))

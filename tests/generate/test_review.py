@@ -86,6 +86,12 @@ def test_decisions_enter_the_mix_the_filter_and_the_agreement(run: Run, tmp_path
     assert first.keep, "a round is not judged by what people said after it"
 
 
+def test_a_line_without_a_decision_is_left_open(run: Run, tmp_path: Path) -> None:
+    lines = [{"id": rows.candidate(n).id, "round": 1, "decision": open} for n, open in enumerate(("", None, " "))]
+    (tmp_path / "q.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert review.take(run, tmp_path / "q.jsonl") == []
+
+
 def test_a_later_decision_replaces_an_earlier_one(run: Run, tmp_path: Path) -> None:
     for word in ("keep", "reject"):
         queue = tmp_path / f"{word}.jsonl"
@@ -102,6 +108,10 @@ def test_a_later_decision_replaces_an_earlier_one(run: Run, tmp_path: Path) -> N
         ({"id": "r001-repair-00016", "round": 1, "decision": "keep"}, "no sample 'r001-repair-00016'"),
         ({"id": "r001-repair-00003", "round": 7, "decision": "keep"}, "found 7"),
         ({"id": "r001-repair-00003", "round": 0, "decision": "keep"}, "not curated"),
+        ({"id": "r001-repair-00003", "round": True, "decision": "keep"}, "found True"),
+        ({"id": ["r001-repair-00003"], "round": 1, "decision": "keep"}, "has no sample"),
+        ({"id": "r001-repair-00003", "round": 1, "decision": "reject"}, "line 2: .* is 'reject' here and 'keep' above"),
+        ({"id": "r001-repair-00004", "round": 1, "decision": "keep", "note": "\ud800"}, "line 2: .*surrogate pair"),
     ],
 )
 def test_a_bad_line_is_named_and_nothing_is_taken(run: Run, tmp_path: Path, line: object, message: str) -> None:

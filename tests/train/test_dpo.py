@@ -162,7 +162,7 @@ def test_keys_that_are_not_read_are_counted(tmp_path: Path, caplog: pytest.LogCa
     """UltraFeedback's own columns, one of which has the name of a key of ours."""
     line = {"source": "evol_instruct", "prompt": "2 + 2?", "chosen": "4", "rejected": "5", "score_chosen": 8.0}
     dpo.read(write_lines(tmp_path / "pairs.jsonl", line, line))
-    assert "'score_chosen' in 2, 'source' in 2 rows" in caplog.text
+    assert "'score_chosen' in 2, 'source' in 2 of 2 rows" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -30,12 +30,15 @@ def test_every_format_becomes_the_same_row(tmp_path: Path) -> None:
         {"messages": [USER, REPLY]},
         {"prompt": [USER], "completion": [REPLY]},
         {"prompt": "3 + 4?", "completion": "7"},
+        {"input": "3 + 4?", "output": 7},
+        {"instruction": "3 + 4?", "input": "", "output": "7"},
+        {"question": "3 + 4?", "answer": "7"},
         loop_row.model_dump(),
     )
     rows = read_training_rows(path)
     assert {(row.messages[0]["content"], row.completion) for row in rows} == {("3 + 4?", "7")}
-    assert [row.id for row in rows] == ["rows:1", "rows:2", "rows:3", "a"]
-    assert rows[3].source == "synthetic"
+    assert [row.id for row in rows] == [*(f"rows:{number}" for number in range(1, 7)), "a"]
+    assert rows[6].source == "synthetic"
 
 
 def test_in_a_conversation_the_last_turn_is_the_completion(tmp_path: Path) -> None:
@@ -49,15 +52,16 @@ def test_in_a_conversation_the_last_turn_is_the_completion(tmp_path: Path) -> No
     [
         ("{not json", "line 2: not valid JSON"),
         ("[1]", "line 2: expected a JSON object"),
-        ({"text": "hello"}, "line 2: expected 'messages', or 'prompt' and 'completion'; found 'text'"),
-        ({"messages": [USER]}, "line 2: expected a conversation that ends with an assistant turn"),
+        ({"text": "hello"}, "line 2: none of the fields messages, instruction, input, prompt, question"),
+        ({"messages": [USER]}, "line 2: none of the fields output"),
         ({"messages": [REPLY]}, "line 2: expected a conversation that ends with an assistant turn"),
-        ({"messages": "hello"}, "line 2: 'messages' should be a list of turns"),
+        ({"messages": "hello"}, "line 2: none of the fields output"),
+        ({"messages": [USER, REPLY], "tools": [{"name": "add"}]}, "line 2: the field 'tools' is not read"),
         (
             {"messages": [USER, {"role": "assistant", "content": None}]},
-            "line 2: 'role' and 'content' should be strings",
+            "line 2: 'messages' should hold turns of `role`",
         ),
-        ({"messages": [USER, {**REPLY, "tool_calls": []}]}, "line 2: a turn of 'messages' should have 'role' and"),
+        ({"messages": [USER, {**REPLY, "tool_calls": []}]}, "line 2: 'messages' should hold turns of `role`"),
         ({"id": "x", "source": "real"}, "line 2: 'messages' is missing"),
     ],
 )
@@ -79,7 +83,7 @@ def test_an_empty_or_missing_file_is_the_users_error(tmp_path: Path) -> None:
 def test_keys_that_are_not_read_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = write_lines(tmp_path / "rows.jsonl", *[{"messages": [USER, REPLY], "topic": "sums"}] * 3)
     read_training_rows(path)
-    assert "'topic' in 3 rows" in caplog.text
+    assert "'topic' in 3 of 3 rows" in caplog.text
 
 
 def test_tokens_are_the_prompt_of_inference_then_the_completion(tiny_model: Path) -> None:
@@ -90,6 +94,15 @@ def test_tokens_are_the_prompt_of_inference_then_the_completion(tiny_model: Path
         assert tokens.input_ids[: len(prompt)] == prompt
         assert tokens.completion_mask == [0] * len(prompt) + [1] * (len(tokens.input_ids) - len(prompt))
         assert tokenizer.decode(tokens.input_ids[len(prompt) :]) == f"{row.completion}<|end|>\n"
+
+
+def test_special_tokens_in_the_text_of_rows_are_counted(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer = load_tokenizer(str(tiny_model))
+    plain, other = example_rows(2)
+    tokenise(tokenizer, [plain, other])
+    assert "special tokens" not in caplog.text
+    tokenise(tokenizer, [plain, other.model_copy(update={"completion": f"4{tokenizer.eos_token}5"})])
+    assert f"1 of 2 rows hold special tokens of the tokenizer in their own text ({tokenizer.eos_token})" in caplog.text
 
 
 def test_rows_beyond_max_length_are_counted(caplog: pytest.LogCaptureFixture) -> None:

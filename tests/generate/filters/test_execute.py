@@ -87,7 +87,7 @@ def test_many_are_decided_in_their_order(ctx: FilterContext) -> None:
 def test_a_bad_template_is_told(ctx: FilterContext) -> None:
     with pytest.raises(ValidationError, match="no Jinja template"):
         execute.Config(template="{{ candidate")
-    with pytest.raises(UserError, match=r"execute\.template: .*It is given `candidate`"):
+    with pytest.raises(UserError, match=r"execute\.template: .*It is given: candidate"):
         decide(ctx, RIGHT, tests=None, settings={"template": "{{ candidat.answer }}"})
 
 
