@@ -138,7 +138,7 @@ def curate(run_dir: RunOption, round_number: RoundOption) -> None:
 @app.command()
 def search(run_dir: RunOption, round_number: RoundOption) -> None:
     """Stages `trials` and `search` of one round, for `mix.policy: adaptive`: the ratio to mix by."""
-    from synthloop.loop import launch
+    from synthloop.launch import launch
     from synthloop.store import Run
 
     where = ["--run", str(run_dir), "--round", str(round_number)]
@@ -173,7 +173,7 @@ def train(
 ) -> None:
     """Stage `train` of one round, or a plain LoRA training: synthloop train CONFIG --data ROWS.jsonl --output DIR."""
     from synthloop.config import TrainJob, parse, read_yaml
-    from synthloop.loop import launch
+    from synthloop.launch import launch
     from synthloop.store import Run
 
     if run_dir is not None and round_number is not None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from synthloop.config import parse
 from synthloop.errors import UserError
-from synthloop.loop import launch
+from synthloop.launch import launch
 from synthloop.records import Record
 from synthloop.store import Run, read_json, stage_settings, write_json
 from synthloop.trials import Plan, Trial, reachable
