@@ -340,7 +340,7 @@ def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -
     """One line a mistake: its path, what was expected, what was found, and the nearest known key."""
     lines = []
     for item in error.errors():
-        path = prefix + ".".join(str(part) for part in item["loc"])
+        path = (prefix + ".".join(str(part) for part in item["loc"])).rstrip(".")
         if item["type"] == "extra_forbidden":
             known = _fields(model, item["loc"][:-1])
             lines.append(f"unknown key '{path}'. {did_you_mean(str(item['loc'][-1]), known)}")

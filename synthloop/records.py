@@ -30,7 +30,8 @@ class Message(TypedDict):
 class Record(BaseModel):
     """Base of every row: frozen, extra keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # What is refused may hold a secret that a server sent; it is shown where it is known not to.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Example(Record):

@@ -176,9 +176,9 @@ class EndpointPool:
         try:
             reply = _openai.parse(job.request, content)
         except Exception as error:  # any value of any type may stand anywhere in a server's JSON
-            start = content[:200].decode("utf-8", errors="replace")
-            said = f"unreadable reply ({type(error).__name__}: {str(error)[:200]}): {start}"
-            raise RetryableError(self._client.shown(said), charged=True) from error
+            start = self._client.shown(content.decode("utf-8", errors="replace"), 200)
+            why = self._client.shown(f"{type(error).__name__}: {error}", 200)
+            raise RetryableError(f"unreadable reply ({why}): {start}", charged=True) from error
         return reply.model_copy(update={"error": reply.error and self._client.shown(reply.error)})
 
     def _retry(self, job: Job, error: RetryableError) -> None:

@@ -72,11 +72,11 @@ class Client:
     async def close(self) -> None:
         await self._session.close()
 
-    def shown(self, text: str) -> str:
-        """`text` as it may be stored and shown: without the API key, and at most `MAX_MESSAGE` characters."""
+    def shown(self, text: str, max_length: int = MAX_MESSAGE) -> str:
+        """`text` as it may be stored and shown: without the API key, and cut after `max_length` characters."""
         for secret in self._secrets:
             text = text.replace(secret, "[api key]")
-        return text if len(text) <= MAX_MESSAGE else f"{text[:MAX_MESSAGE]}..."
+        return text if len(text) <= max_length else f"{text[:max_length]}..."
 
     @asynccontextmanager
     async def _request(self, method: str, url: str, **settings: Any) -> AsyncIterator[aiohttp.ClientResponse]:
@@ -124,11 +124,11 @@ def redirect(url: str, location: str) -> UserError:
 
 
 def message(content: bytes) -> str:
-    """The message in an OpenAI error body, or the start of whatever came."""
+    """The message in an OpenAI error body, or whatever came."""
     text = content.decode("utf-8", errors="replace")
     try:
         found = loads(text)
         error = found.get("error", found)
         return str(error.get("message", error) if isinstance(error, dict) else error)
     except (ValueError, AttributeError):
-        return text[:MAX_MESSAGE]
+        return text

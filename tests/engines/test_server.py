@@ -234,20 +234,20 @@ def test_a_key_that_cannot_be_sent_is_not_shown(key: str, monkeypatch: pytest.Mo
     assert "hunter2" not in str(refused.value)
 
 
-@pytest.mark.parametrize("status", [400, 401, 422, 500])
+@pytest.mark.parametrize("status", [200, 400, 401, 422, 500])
 def test_a_key_that_a_server_echoes_is_not_shown(
     endpoints: list[FakeEndpoint], status: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("SOME_KEY", "sk-hunter2/x")
     endpoints[0].answer = lambda body: status
-    endpoints[0].says = "no key sk-hunter2/x, nor sk-hunter2%2Fx, " + "\x1b[31m" * 1000
+    endpoints[0].says = "sk-hunter2/x sk-hunter2%2Fx " * 9 + "\x1b[31m" * 1000
     try:
         (reply,) = run(endpoints[:1], asks(1), api_key_env="SOME_KEY", max_retries=0)
         shown = reply.model_dump_json()
     except UserError as error:
         shown = str(error)
     assert "[api key]" in shown
-    assert "hunter2" not in shown + caplog.text
+    assert "sk-" not in shown + caplog.text
     assert len(shown) < 2_000 + 500 * len("\\u001b")
 
 
