@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from synthloop import chat, engines, plugins
+from synthloop import engines, plugins
 from synthloop.engines import adapter_fingerprint, adapter_rank, complete_all, hf, identity, server, vllm_offline
 from synthloop.engines._fingerprint import SAMPLE_BYTES, folder_fingerprint
 from synthloop.engines._managed_server import command_line
@@ -16,7 +16,7 @@ from synthloop.engines._vllm import engine_args
 from synthloop.errors import UserError
 from synthloop.journal import Journal
 from synthloop.records import Completion, Request
-from tests.engines.conftest import VLLM_ARGS, ask
+from tests.engines.conftest import ask
 
 
 class Echo:
@@ -132,54 +132,6 @@ def test_rank_is_the_largest_of_the_pattern(adapter: Path, tmp_path: Path) -> No
     assert adapter_rank(tmp_path) == 32
     with pytest.raises(UserError, match="adapter_config.json"):
         adapter_rank(tmp_path / "nowhere")
-
-
-@pytest.mark.slow
-def test_a_models_generation_config_changes_no_engines_replies(tiny_model: Path, tmp_path: Path) -> None:
-    """One request has one greedy text, and on vLLM one sampled text, whatever the file says; its end tokens count."""
-    model = shutil.copytree(tiny_model, tmp_path / "model")
-    stop = with_generation_config(model)
-    auto = server.Config(model=str(model), serve=True, args={**VLLM_ARGS, "generation_config": "auto"})
-    managed = server.open(auto)
-    opened = {
-        "managed": managed,
-        "url": server.open(server.Config(model=str(model), base_urls=(managed._server.base_url,))),  # type: ignore[union-attr]
-        "vllm_offline": vllm_offline.open(vllm_offline.Config(model=str(model), args=VLLM_ARGS)),
-        "hf": hf.open(hf.Config(model=str(model), args={"dtype": "float32"})),
-    }
-    greedy = [ask(f"Tom has {i} apples.", id=str(i), temperature=0, max_tokens=24) for i in range(6)]
-    endless = [ask("Tom", id="endless", temperature=0, max_tokens=40, ignore_eos=True)]
-    sampled = [ask("Tom", id=str(i), seed=i, max_tokens=24) for i in range(6)]
-    try:
-        texts = {name: _told(engine, greedy + endless) for name, engine in opened.items()}
-        drawn = {name: _told(engine, sampled) for name, engine in opened.items() if name != "hf"}
-    finally:
-        for engine in opened.values():
-            engine.close()
-    assert texts == dict.fromkeys(texts, texts["vllm_offline"])
-    assert drawn == dict.fromkeys(drawn, drawn["vllm_offline"])
-    assert {reason for _, reason, _ in texts["hf"]} == {"stop", "length"}, f"no reply ends with token {stop}"
-    assert texts["hf"][-1][2] == 40
-
-
-def with_generation_config(model: Path) -> int:
-    """Give `model` a generation_config.json that would change every reply; the end token it adds."""
-    import torch
-    from transformers import AutoModelForCausalLM
-
-    prompt = chat.prompt_ids(chat.load_tokenizer(str(model)), ask("Tom has 3 apples.").messages)
-    plain = AutoModelForCausalLM.from_pretrained(model)
-    written = plain.generate(torch.tensor([prompt]), max_new_tokens=9, do_sample=False, eos_token_id=None)
-    stop = int(written[0, -1])
-    settings = {"repetition_penalty": 1.8, "temperature": 0.3, "top_k": 2, "top_p": 0.5, "min_p": 0.3}
-    lengths = {"max_new_tokens": 3, "min_new_tokens": 2, "do_sample": True}
-    ends = {"eos_token_id": [plain.config.eos_token_id, stop]}
-    (model / "generation_config.json").write_text(json.dumps({**settings, **lengths, **ends}))
-    return stop
-
-
-def _told(engine: engines.Engine, asked: list[Request]) -> list[tuple[str, str, int]]:
-    return [(one.text, one.finish_reason, one.completion_tokens) for one in complete_all(engine, asked)]
 
 
 def test_a_server_of_ours_ignores_the_file_and_writes_compact_json(tiny_model: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,13 +18,15 @@ from pydantic import ValidationError
 from synthloop import chat
 from synthloop.config import describe
 from synthloop.credentials import without_credentials
-from synthloop.engines import _openai, complete_all, server
+from synthloop.engines import Engine, _openai, complete_all, hf, server, vllm_offline
 from synthloop.engines._endpoints import backoff_s
 from synthloop.engines._managed_server import free_port
+from synthloop.engines.server import ServerEngine
 from synthloop.errors import StageFailed, UserError
 from synthloop.records import Completion, Request
 from tests.engines.conftest import VLLM_ARGS, ask
 
+STOP = 369  # a token that the tiny model's greedy replies hold
 FAST: dict[str, Any] = {"backoff_s": 0.01, "cool_down_s": 0.05, "give_up_s": 1.0, "timeout_s": 5.0}
 
 
@@ -326,29 +330,80 @@ def test_pauses_grow_and_are_bounded() -> None:
     assert pauses == [backoff_s(0.5, "id", tries) for tries in range(1, 20)]
 
 
-@pytest.mark.slow
-def test_a_real_vllm_server_started_here(tiny_model: Path, adapter: Path) -> None:
-    """One server for everything: prompt parity, seeds, the adapter, a prompt over the context, and its end."""
-    cfg = server.Config(model=str(tiny_model), serve=True, args=VLLM_ARGS, start_timeout_s=120.0)
-    engine = server.open(cfg, adapter)
-    try:
-        asked = [ask("Tom has 3 apples.", id=str(i), seed=i % 2, max_tokens=8) for i in range(4)]
-        asked.append(ask("Tom", id="scored", temperature=0, max_tokens=1, prompt_logprobs=0, logprobs=0))
-        asked.append(ask("Tom " * 600, id="long", max_tokens=4))
-        *sampled, scored, long = complete_all(engine, asked)
-        ids = chat.prompt_ids(chat.load_tokenizer(str(tiny_model)), asked[0].messages)
-        assert [one.prompt_tokens for one in sampled] == [len(ids)] * 4
-        assert sampled[0].text == sampled[2].text != sampled[1].text == sampled[3].text
-        assert scored.prompt_logprobs is not None
-        assert len(scored.prompt_logprobs) == scored.prompt_tokens
-        assert scored.logprob is not None
-        assert long.finish_reason == "error"
-        base = server.Config(model=str(tiny_model), base_urls=(engine._server.base_url,))  # type: ignore[union-attr]
-        plain = server.open(base)
-        (without,) = complete_all(plain, asked[4:5])
-        plain.close()
-        assert without.prompt_logprobs != scored.prompt_logprobs
-        child = engine._server._process  # type: ignore[union-attr]
-    finally:
-        engine.close()
+@pytest.fixture(scope="module")
+def started(tiny_model: Path, adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerEngine]:
+    """A real vLLM server with an adapter, whose model folder has sampling settings of its own, which it takes."""
+    model = shutil.copytree(tiny_model, tmp_path_factory.mktemp("models") / "opinionated")
+    with_generation_config(model, stop=STOP)
+    args = {**VLLM_ARGS, "generation_config": "auto"}
+    engine = server.open(server.Config(model=str(model), serve=True, args=args, start_timeout_s=300.0), adapter)
+    child = engine._server._process  # type: ignore[union-attr]
+    yield engine
+    engine.close()
     assert child.poll() is not None
+
+
+def beside(started: ServerEngine) -> ServerEngine:
+    """An engine on the same server by its URL, which answers without the adapter."""
+    url = started._server.base_url  # type: ignore[union-attr]
+    return server.open(server.Config(model=started._cfg.model, base_urls=(url,)))
+
+
+@pytest.mark.slow
+def test_a_real_vllm_server_started_here(started: ServerEngine, tiny_model: Path) -> None:
+    """Prompt parity, seeds, the adapter, and a prompt over the context."""
+    asked = [ask("Tom has 3 apples.", id=str(i), seed=i % 2, max_tokens=8) for i in range(4)]
+    asked.append(ask("Tom", id="scored", temperature=0, max_tokens=1, prompt_logprobs=0, logprobs=0))
+    asked.append(ask("Tom " * 600, id="long", max_tokens=4))
+    *sampled, scored, long = complete_all(started, asked)
+    ids = chat.prompt_ids(chat.load_tokenizer(str(tiny_model)), asked[0].messages)
+    assert [one.prompt_tokens for one in sampled] == [len(ids)] * 4
+    assert sampled[0].text == sampled[2].text != sampled[1].text == sampled[3].text
+    assert scored.prompt_logprobs is not None
+    assert len(scored.prompt_logprobs) == scored.prompt_tokens
+    assert scored.logprob is not None
+    assert long.finish_reason == "error"
+    plain = beside(started)
+    (without,) = complete_all(plain, asked[4:5])
+    plain.close()
+    assert without.prompt_logprobs != scored.prompt_logprobs
+
+
+@pytest.mark.slow
+def test_a_models_generation_config_changes_no_engines_replies(started: ServerEngine, adapter: Path) -> None:
+    """A request has one greedy text on every engine, and on vLLM one sampled text. Only the file's end tokens count."""
+    model = started._cfg.model
+    greedy = [ask(f"Tom has {i} apples.", id=str(i), temperature=0, max_tokens=24) for i in range(6)]
+    greedy.append(ask("Tom", id="endless", temperature=0, max_tokens=40, ignore_eos=True))
+    sampled = [ask("Tom", id=str(i), seed=i, max_tokens=24) for i in range(6)]
+    plain = beside(started)
+    offline = vllm_offline.open(vllm_offline.Config(model=model, args=VLLM_ARGS), adapter)
+    hf_config = hf.Config(model=model, args={"dtype": "float32"})
+    try:
+        expected = told(offline, greedy)
+        assert told(started, greedy) == expected
+        assert told(hf.open(hf_config, adapter), greedy) == expected
+        without = told(hf.open(hf_config), greedy)
+        assert told(plain, greedy) == without
+        assert told(started, sampled) == told(offline, sampled)
+    finally:
+        plain.close()
+        offline.close()
+    assert without != expected
+    assert {reason for _, reason, _ in without} == {"stop", "length"}, f"no reply ends with token {STOP}"
+    assert [one[2] for one in (without[-1], expected[-1])] == [40, 40]
+
+
+def with_generation_config(model: Path, stop: int) -> Path:
+    """Give `model` a generation_config.json that would change every reply, and end it with `stop`."""
+    settings = {"repetition_penalty": 1.8, "temperature": 0.3, "top_k": 2, "top_p": 0.5, "min_p": 0.3}
+    lengths = {"max_new_tokens": 3, "min_new_tokens": 2, "do_sample": True}
+    own = chat.load_tokenizer(str(model)).eos_token_id
+    (model / "generation_config.json").write_text(json.dumps({**settings, **lengths, "eos_token_id": [own, stop]}))
+    return model
+
+
+def told(engine: Engine, asked: list[Request]) -> list[tuple[str, str, int]]:
+    """vLLM keeps back the bytes of a character that a reply was cut in."""
+    replies = complete_all(engine, asked)
+    return [(one.text.rstrip("\ufffd"), one.finish_reason, one.completion_tokens) for one in replies]
