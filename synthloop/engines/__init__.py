@@ -42,7 +42,7 @@ class EngineConfig(BaseModel):
     """
 
     # Settings may hold a secret by mistake; pydantic's own messages would show them.
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
     model: str
     revision: str | None = None

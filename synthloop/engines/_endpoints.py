@@ -166,6 +166,8 @@ class EndpointPool:
             raise RetryableError(said, charged=not overloaded, pause_s=answer.pause_s)
         if answer.status in REFUSED_STATUS:
             raise UserError(f"{url} answered {said}\nCheck base_urls (they end in /v1), model and api_key_env.")
+        if _openai.is_over_context(job.path, job.body, said):
+            return await self._attempt(endpoint, dataclasses.replace(job, body=_openai.up_to_context(job.body)))
         if _openai.is_unknown_field(job.body, said):
             raise UserError(
                 f"{url} answered {said}\nA server that takes OpenAI's own fields only needs dialect: openai."

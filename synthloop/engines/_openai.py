@@ -95,6 +95,18 @@ def is_unknown_field(body: Mapping[str, Any], message: str) -> bool:
     return _UNKNOWN.search(message) is not None and any(re.search(rf"\b{name}\b", message) for name in ours)
 
 
+def is_over_context(path: str, body: Mapping[str, Any], message: str) -> bool:
+    """Whether a server's `message` refuses the prompt of `body` together with its `max_tokens`, as vLLM's server does.
+
+    The other engines end the reply where the context ends; so does a chat that is asked for `up_to_context`.
+    """
+    return path == "/chat/completions" and "max_tokens" in body and "maximum context length" in message
+
+
+def up_to_context(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name != "max_tokens"}
+
+
 def max_reply_bytes(body: Mapping[str, Any]) -> int:
     """How many bytes a reply to `body` may have, by the tokens and log-probabilities it asks for.
 

@@ -49,7 +49,7 @@ class Config(EngineConfig):
     `max_concurrency` requests at once an endpoint. A request is retried after 429, 5xx, time-outs and lost connections,
     at most `max_retries` times for failures it may have caused itself; the first pause is `backoff_s`, doubling. An
     endpoint that keeps failing is left alone for `cool_down_s` at a time. When none has answered for `give_up_s`, the
-    stage fails; run again to resume.
+    stage fails; run again to resume. A server that redirects is refused: prompts and key go to `base_urls` only.
 
     A reply of more than `max_reply_bytes` is a failed attempt; by default 1 MiB and 1 KiB for each token or
     log-probability asked for, or 64 MiB where the request does not tell their number.

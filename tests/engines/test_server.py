@@ -53,6 +53,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         name: ({"base_urls": URLS, name: 0}, name)
         for name in ("max_concurrency", "timeout_s", "backoff_s", "cool_down_s", "give_up_s", "max_reply_bytes")
     },
+    "not a number": ({"base_urls": URLS, "timeout_s": float("nan")}, "timeout_s"),
     "retries": ({"base_urls": URLS, "max_retries": -1}, "max_retries"),
 }
 
@@ -177,6 +178,17 @@ def test_a_bad_request_is_an_error_completion_and_not_retried(endpoints: list[Fa
     assert [one.finish_reason for one in replies] == ["stop", "error", "stop"]
     assert "refused with 400" in (replies[1].error or "")
     assert len(endpoints[0].bodies) == 3
+
+
+def test_a_reply_that_may_be_longer_than_the_context_is_asked_for_up_to_it(endpoints: list[FakeEndpoint]) -> None:
+    endpoints[0].says = "This model's maximum context length is 256 tokens. However, you requested 250 output tokens"
+    endpoints[0].answer = lambda body: 400 if body["seed"] == 2 or body.get("max_tokens") == 250 else None
+    asked = [
+        ask(f"q{seed}", id=str(seed), seed=seed, max_tokens=tokens) for seed, tokens in ((0, 9), (1, 250), (2, 250))
+    ]
+    assert [one.finish_reason for one in run(endpoints[:1], asked)] == ["stop", "stop", "error"]
+    assert [body.get("max_tokens") for body in endpoints[0].bodies].count(None) == 2
+    assert len(endpoints[0].bodies) == 5
 
 
 def test_a_request_that_always_fails_ends_as_an_error_completion(endpoints: list[FakeEndpoint]) -> None:
@@ -376,6 +388,7 @@ def test_a_models_generation_config_changes_no_engines_replies(started: ServerEn
     greedy = [ask(f"Tom has {i} apples.", id=str(i), temperature=0, max_tokens=24) for i in range(6)]
     greedy.append(ask("Tom", id="endless", temperature=0, max_tokens=40, ignore_eos=True))
     sampled = [ask("Tom", id=str(i), seed=i, max_tokens=24) for i in range(6)]
+    sampled.append(ask("Tom", id="over the context", seed=7, max_tokens=511, ignore_eos=True))
     plain = beside(started)
     offline = vllm_offline.open(vllm_offline.Config(model=model, args=VLLM_ARGS), adapter)
     hf_config = hf.Config(model=model, args={"dtype": "float32"})
