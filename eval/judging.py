@@ -12,7 +12,6 @@ reasons (`journal.sqlite`, role of the judge) before you believe a gain.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Sequence
 
@@ -25,6 +24,7 @@ from synthloop.engines import complete_all, identity
 from synthloop.journal import Journal
 from synthloop.randomness import derive_seed
 from synthloop.records import Completion, Example, Message, Request, Score
+from synthloop.storable import loads
 from synthloop.store import Run
 from synthloop.task import Task
 
@@ -134,6 +134,6 @@ def messages(example: Example, text: str, instructions: str) -> tuple[Message, .
 def read(reply: Completion) -> Verdict | None:
     """The verdict in a reply; None where there is none. Control characters in strings pass, as in `generate.asking`."""
     try:
-        return Verdict.model_validate(json.loads(reply.text, strict=False))
+        return Verdict.model_validate(loads(reply.text, strict=False))
     except ValueError:
         return None

@@ -25,6 +25,7 @@ from typing import Any
 
 from synthloop.errors import UserError
 from synthloop.records import Score
+from synthloop.storable import TooDeep, raw_decode
 
 Scorer = Callable[[str | None, str], Score]
 
@@ -122,23 +123,18 @@ def json_equal(reference: str | None, text: str) -> Score:
 
 
 def _canonical_json(text: str) -> str | None:
-    decoder = json.JSONDecoder(parse_constant=_refuse_constant)
     text = text.strip()
     starts = (match.start() for match in re.finditer(r"[\[{]", text))
     for start in (None, *starts):
         try:
-            value, end = decoder.raw_decode(text, start or 0)
-        except RecursionError:
+            value, end = raw_decode(text, start or 0)
+        except TooDeep:
             return None
         except ValueError:
             continue
         if start is not None or end == len(text):
             return json.dumps(_whole_floats(value), sort_keys=True, ensure_ascii=False)
     return None
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError(f"{name} is not JSON")
 
 
 def _whole_floats(value: Any) -> Any:

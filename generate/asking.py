@@ -6,7 +6,6 @@ process, it is answered.
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Sequence
 from typing import Any, NamedTuple, TypeVar
@@ -20,6 +19,7 @@ from synthloop.errors import UserError
 from synthloop.journal import request_key
 from synthloop.randomness import derive_seed, rng
 from synthloop.records import Completion, Message, Request
+from synthloop.storable import loads
 from synthloop.task import Task
 
 M = TypeVar("M", bound=BaseModel)
@@ -62,7 +62,7 @@ class Reply(str):
         Control characters inside strings pass: guided decoding (xgrammar) allows them, though JSON does not.
         """
         try:
-            return schema.model_validate(json.loads(self, strict=False))
+            return schema.model_validate(loads(self, strict=False))
         except ValueError:
             return None
 

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from generate import two_sample
 from generate.two_sample import Counts, Statistic, Tail, Vector
 from synthloop.randomness import rng
 from synthloop.similarity import words
+from synthloop.storable import loads
 
 MIN_ROWS = 20
 """Fewer rows on a side are not tested: the fewest at which the tests that are not exact were measured. Of 400 halves of
@@ -245,8 +245,8 @@ def _json_numbers(sample: Sample) -> dict[str, float]:
     for text in (sample.answer, sample.completion):
         if text is not None and text.lstrip().startswith("{"):
             try:
-                return dict(_flatten(json.loads(text), ""))
-            except (ValueError, RecursionError):
+                return dict(_flatten(loads(text), ""))
+            except ValueError:
                 continue  # Text that only looks like JSON has no fields.
     return {}
 

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from synthloop import plugins
+from synthloop.credentials import find_credentials
 from synthloop.engines import EngineConfig
 from synthloop.errors import UserError, did_you_mean
 from synthloop.mixing import Mix
@@ -238,6 +239,17 @@ class TrainJob(Section):
     train: Train = Train()
     seed: int = 0
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_credentials(cls, data: Any) -> Any:
+        if found := list(find_credentials(data)):
+            raise ValueError(
+                f"{', '.join(found)}: a password or key must not stand in a config, which is written into the run "
+                "directory. Export it as an environment variable (HF_TOKEN for Hugging Face, the one that api_key_env "
+                "names for a server) and take it out here."
+            )
+        return data
+
 
 class Config(TrainJob):
     """The whole run."""
@@ -329,12 +341,13 @@ def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -
     """One line a mistake: its path, what was expected, what was found, and the nearest known key."""
     lines = []
     for item in error.errors():
-        path = prefix + ".".join(str(part) for part in item["loc"])
+        path = (prefix + ".".join(str(part) for part in item["loc"])).rstrip(".")
         if item["type"] == "extra_forbidden":
             known = _fields(model, item["loc"][:-1])
             lines.append(f"unknown key '{path}'. {did_you_mean(str(item['loc'][-1]), known)}")
         elif item["type"] == "value_error":  # a validator of ours: its message says what was found
-            lines.append(f"'{path}': {item['msg'].removeprefix('Value error, ')}")
+            message = item["msg"].removeprefix("Value error, ")
+            lines.append(f"'{path}': {message}" if path else message)
         elif item["type"] == "missing":
             lines.append(f"'{path}' is missing.")
         else:

@@ -11,11 +11,16 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from synthloop.credentials import without_credentials
+
 
 class SynthloopError(Exception):
-    """Base of every error this project raises on purpose."""
+    """Base of every error this project raises on purpose. Passwords and keys in URLs are hidden in its message."""
 
     exit_code = 4
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(without_credentials(message))
 
 
 class UserError(SynthloopError):

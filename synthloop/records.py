@@ -17,7 +17,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
-from synthloop.storable import StorableText
+from synthloop.storable import StorableCount, StorableLogprob, StorableText
 
 
 class Message(TypedDict):
@@ -30,7 +30,8 @@ class Message(TypedDict):
 class Record(BaseModel):
     """Base of every row: frozen, extra keys refused."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # What is refused may hold a secret that a server sent; it is shown where it is known not to.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
 
 class Example(Record):
@@ -208,10 +209,10 @@ class Completion(Record):
     request_id: str
     text: StorableText
     finish_reason: Literal["stop", "length", "error"]
-    prompt_tokens: int
-    completion_tokens: int
-    logprob: float | None = None
-    prompt_logprobs: tuple[float | None, ...] | None = None
+    prompt_tokens: StorableCount
+    completion_tokens: StorableCount
+    logprob: StorableLogprob = None
+    prompt_logprobs: tuple[StorableLogprob, ...] | None = None
     error: StorableText | None = None
 
     @property

@@ -41,7 +41,8 @@ class EngineConfig(BaseModel):
     `args` are the engine's own arguments verbatim (vLLM `EngineArgs`), `sampling` the default `SamplingParams`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Settings may hold a secret by mistake; pydantic's own messages would show them.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, allow_inf_nan=False)
 
     model: str
     revision: str | None = None

@@ -10,23 +10,20 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
-import json
 import queue
 import threading
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any
 
-import aiohttp
-
-from synthloop.engines import _openai
+from synthloop.engines import _http, _openai
+from synthloop.engines._http import Client, RetryableError
 from synthloop.errors import StageFailed, SynthloopError, UserError
 from synthloop.records import Completion, Request
 
 # Chosen, not measured.
 DROP_AFTER = 3  # failures in a row
 MAX_BACKOFF_S = 30.0
-CONNECT_TIMEOUT_S = 10.0
 RETRIED_STATUS = {408, 409, 425, 429}
 REFUSED_STATUS = {401, 403, 404}
 
@@ -41,6 +38,7 @@ class Limits:
     backoff_s: float
     cool_down_s: float
     give_up_s: float
+    max_reply_bytes: int | None
 
 
 @dataclasses.dataclass
@@ -66,27 +64,17 @@ class Job:
     charged: int = 0
 
 
-class RetryableError(Exception):
-    """An attempt that may succeed elsewhere or later. `charged`: the request may be to blame."""
-
-    def __init__(self, message: str, *, charged: bool, pause_s: float = 0.0) -> None:
-        super().__init__(message)
-        self.charged = charged
-        self.pause_s = pause_s
-
-
 class EndpointPool:
     """Runs the loop's thread; `put` and `take` are called from the engine's thread."""
 
-    def __init__(self, urls: Sequence[str], headers: Mapping[str, str], limits: Limits) -> None:
+    def __init__(self, urls: Sequence[str], api_key: str | None, limits: Limits) -> None:
         self._limits = limits
-        self._headers = dict(headers)
         self._finished: queue.SimpleQueue[Completion | SynthloopError] = queue.SimpleQueue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="synthloop-endpoints", daemon=True)
         self._thread.start()
-        asyncio.run_coroutine_threadsafe(self._start(urls), self._loop).result()
+        asyncio.run_coroutine_threadsafe(self._start(urls, api_key), self._loop).result()
 
     def put(self, request: Request, path: str, body: dict[str, Any]) -> None:
         self._loop.call_soon_threadsafe(self._jobs.put_nowait, Job(request, path, body))
@@ -118,12 +106,9 @@ class EndpointPool:
             self._thread.join()
             self._loop.close()
 
-    async def _start(self, urls: Sequence[str]) -> None:
+    async def _start(self, urls: Sequence[str], api_key: str | None) -> None:
         self._jobs: asyncio.Queue[Job] = asyncio.Queue()
-        timeout = aiohttp.ClientTimeout(total=self._limits.timeout_s, sock_connect=CONNECT_TIMEOUT_S)
-        self._session = aiohttp.ClientSession(
-            headers=self._headers, timeout=timeout, connector=aiohttp.TCPConnector(limit=0)
-        )
+        self._client = Client(api_key, self._limits.timeout_s)
         self._endpoints = [Endpoint(url.rstrip("/")) for url in urls]
         for endpoint in self._endpoints:
             endpoint.up.set()
@@ -134,7 +119,7 @@ class EndpointPool:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._session.close()
+        await self._client.close()
 
     def _spawn(self, coroutine: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(coroutine)
@@ -145,7 +130,9 @@ class EndpointPool:
         """A slot or probe ends only when it is cancelled; anything else is a bug, and must not become a silent hang."""
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._finished.put(StageFailed(f"The endpoint client failed: {error!r}. This is a bug of synthloop."))
+            self._finished.put(
+                StageFailed(self._client.shown(f"The endpoint client failed: {error!r}. This is a bug of synthloop."))
+            )
 
     async def _slot(self, endpoint: Endpoint) -> None:
         """Answer one job after the other from `endpoint`, while it is up."""
@@ -166,28 +153,35 @@ class EndpointPool:
 
     async def _attempt(self, endpoint: Endpoint, job: Job) -> Completion:
         """One POST. Raises `RetryableError`, or `UserError` where no request of ours can succeed."""
-        try:
-            async with self._session.post(endpoint.url + job.path, json=job.body) as reply:
-                text = await reply.text()
-                pause_s = _retry_after_s(reply.headers)
-        except (aiohttp.ClientConnectorError, aiohttp.InvalidURL) as error:
-            raise RetryableError(f"no connection ({error})", charged=False) from error
-        except (aiohttp.ClientError, TimeoutError) as error:
-            raise RetryableError(f"{type(error).__name__}: {error}", charged=True) from error
-        if reply.status >= 500 or reply.status in RETRIED_STATUS:
-            overloaded = reply.status in (429, 503)
-            raise RetryableError(f"HTTP {reply.status}: {_message(text)}", charged=not overloaded, pause_s=pause_s)
-        if reply.status in REFUSED_STATUS:
+        url = endpoint.url + job.path
+        max_bytes = self._limits.max_reply_bytes or _openai.max_reply_bytes(job.body)
+        answer = await self._client.post(url, job.body, max_bytes)
+        if answer.status == 200:
+            return self._read(job, answer.content)
+        if 300 <= answer.status < 400 and answer.location:
+            raise _http.redirect(url, self._client.shown(answer.location))
+        said = self._client.shown(f"HTTP {answer.status}: {_http.message(answer.content)}")
+        if answer.status >= 500 or answer.status in RETRIED_STATUS:
+            overloaded = answer.status in (429, 503)
+            raise RetryableError(said, charged=not overloaded, pause_s=answer.pause_s)
+        if answer.status in REFUSED_STATUS:
+            raise UserError(f"{url} answered {said}\nCheck base_urls (they end in /v1), model and api_key_env.")
+        if _openai.is_over_context(job.path, job.body, said):
+            return await self._attempt(endpoint, dataclasses.replace(job, body=_openai.up_to_context(job.body)))
+        if _openai.is_unknown_field(job.body, said):
             raise UserError(
-                f"{endpoint.url}{job.path} answered HTTP {reply.status}: {_message(text)}\n"
-                "Check base_urls (they end in /v1), model and api_key_env."
+                f"{url} answered {said}\nA server that takes OpenAI's own fields only needs dialect: openai."
             )
-        if reply.status != 200:
-            return _openai.refusal(job.request, f"{endpoint.url}: HTTP {reply.status}: {_message(text)}")
+        return _openai.refusal(job.request, f"{endpoint.url}: {said}")
+
+    def _read(self, job: Job, content: bytes) -> Completion:
         try:
-            return _openai.parse(job.request, json.loads(text))
-        except (ValueError, LookupError, TypeError) as error:
-            raise RetryableError(f"unreadable reply ({error!r}): {text[:200]}", charged=True) from error
+            reply = _openai.parse(job.request, content)
+        except Exception as error:  # any value of any type may stand anywhere in a server's JSON
+            start = self._client.shown(content.decode("utf-8", errors="replace"), 200)
+            why = self._client.shown(f"{type(error).__name__}: {error}", 200)
+            raise RetryableError(f"unreadable reply ({why}): {start}", charged=True) from error
+        return reply.model_copy(update={"error": reply.error and self._client.shown(reply.error)})
 
     def _retry(self, job: Job, error: RetryableError) -> None:
         job.tries += 1
@@ -216,13 +210,12 @@ class EndpointPool:
         while True:
             await asyncio.sleep(self._limits.cool_down_s)
             try:
-                timeout = aiohttp.ClientTimeout(total=CONNECT_TIMEOUT_S)
-                async with self._session.get(f"{endpoint.url}/models", timeout=timeout) as reply:
-                    alive = reply.status < 500
-                    endpoint.last_error = f"HTTP {reply.status} on /models"
-            except (aiohttp.ClientError, TimeoutError) as error:
+                status = await self._client.status(f"{endpoint.url}/models")
+                alive = status < 500
+                endpoint.last_error = f"HTTP {status} on /models"
+            except RetryableError as error:
                 alive = False
-                self._count_failure(endpoint, f"no connection ({error})")
+                self._count_failure(endpoint, str(error))
             if alive:
                 endpoint.failures_in_a_row = 0
                 endpoint.up.set()
@@ -243,18 +236,3 @@ def backoff_s(first_s: float, request_id: str, tries: int) -> float:
     """
     jitter = hashlib.sha256(f"{request_id}/{tries}".encode()).digest()[0] / 255
     return float(min(first_s * 2.0 ** min(tries - 1, 16), MAX_BACKOFF_S) * (0.5 + 0.5 * jitter))
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float:
-    value = headers.get("Retry-After", "")
-    return min(float(value), MAX_BACKOFF_S) if value.isdigit() else 0.0
-
-
-def _message(text: str) -> str:
-    """The message in an OpenAI error body, or the start of whatever came."""
-    try:
-        found = json.loads(text)
-        error = found.get("error", found)
-        return str(error.get("message", error) if isinstance(error, dict) else error)[:500]
-    except (ValueError, AttributeError):
-        return text[:200]

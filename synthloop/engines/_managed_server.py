@@ -119,6 +119,7 @@ def _environment() -> dict[str, str]:
     variables = {**environment(), **reserved, **os.environ}
     # The in-process switch of `vllm_offline` must not reach a server, which needs its engine in a process of its own.
     variables.pop("VLLM_ENABLE_V1_MULTIPROCESSING", None)
+    variables.pop("VLLM_API_KEY", None)  # another server's; this one listens on loopback and asks for none
     return variables
 
 

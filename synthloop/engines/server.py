@@ -4,16 +4,31 @@
     roles: {teacher: {engine: server, model: Qwen/Qwen2.5-7B-Instruct, serve: true, args: {max_model_len: 4096}}}
 
 The server renders the messages with the model's own chat template. `logprob` comes where `sampling.logprobs` asks for
-it. `seed`, `top_k`, `min_p`, `structured_outputs`, `prompt_logprobs` and other names of vLLM's are sent as they are.
+it. `seed`, `top_k`, `min_p`, `structured_outputs`, `prompt_logprobs` and other names of vLLM's are sent as they are,
+and what is not set is sent with vLLM's own neutral value, so that the model's generation_config.json changes nothing
+(but for `max_new_tokens` in it, which caps a reply asked for without `max_tokens`).
+
+    roles: {teacher: {engine: server, model: gpt-4o, dialect: openai, api_key_env: OPENAI_API_KEY,
+                      base_urls: ["https://api.openai.com/v1"]}}
+
+`dialect: openai` is for servers that refuse fields that OpenAI's API does not have; most ignore them. Such a server
+uses its own values for what OpenAI has no field for. Guided JSON goes as `response_format`.
+
+Small models fill guided JSON with white space up to `max_tokens` unless the server forbids it. One that is started here
+does; start your own with `--structured-outputs-config '{"backend": "xgrammar", "disable_any_whitespace": true}'`, for a
+request can't set it.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from synthloop import chat
 from synthloop.engines import EngineConfig, _openai
@@ -34,11 +49,15 @@ class Config(EngineConfig):
     `max_concurrency` requests at once an endpoint. A request is retried after 429, 5xx, time-outs and lost connections,
     at most `max_retries` times for failures it may have caused itself; the first pause is `backoff_s`, doubling. An
     endpoint that keeps failing is left alone for `cool_down_s` at a time. When none has answered for `give_up_s`, the
-    stage fails; run again to resume.
+    stage fails; run again to resume. A server that redirects is refused: prompts and key go to `base_urls` only.
+
+    A reply of more than `max_reply_bytes` is a failed attempt; by default 1 MiB and 1 KiB for each token or
+    log-probability asked for, or 64 MiB where the request does not tell their number.
     """
 
     base_urls: tuple[str, ...] = ()
     api_key_env: str | None = None
+    dialect: _openai.Dialect = "vllm"
     serve: bool = False
     start_timeout_s: float = Field(default=900.0, gt=0)
     max_concurrency: int = Field(default=64, gt=0)
@@ -47,17 +66,63 @@ class Config(EngineConfig):
     backoff_s: float = Field(default=0.5, gt=0)
     cool_down_s: float = Field(default=15.0, gt=0)
     give_up_s: float = Field(default=300.0, gt=0)
+    max_reply_bytes: int | None = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Config:
-        if self.serve == bool(self.base_urls):
-            raise ValueError("give either base_urls (servers that run) or serve: true (one is started), not both")
-        if any(not url.startswith(("http://", "https://")) for url in self.base_urls):
-            raise ValueError(f"base_urls must start with http:// or https://, found {', '.join(self.base_urls)}")
+        if self.serve and self.base_urls:
+            raise ValueError("base_urls (servers that run) and serve: true (one is started) exclude each other")
+        if not self.serve and not self.base_urls:
+            raise ValueError(
+                'there is no server. Give base_urls: ["http://HOST:8000/v1"] (servers that run) or serve: true '
+                "(one is started)"
+            )
+        if self.serve and self.api_key_env is not None:
+            raise ValueError("api_key_env is for servers in base_urls; one that serve: true starts has no key")
         if self.args and not self.serve:
             raise ValueError("args are for the server that serve: true starts; servers in base_urls have their own")
         check_args(self.args)
+        if self.dialect == "openai":
+            self._check_openai()
         return self
+
+    def _check_openai(self) -> None:
+        if self.serve:
+            raise ValueError("dialect: openai is for servers in base_urls; one that serve: true starts speaks vLLM's")
+        if self.chat_template_kwargs:
+            raise ValueError(
+                "chat_template_kwargs are not a field of OpenAI's API. Leave them out, or set dialect: vllm"
+            )
+        _openai.check_openai(self.sampling)
+
+    @field_validator("base_urls")
+    @classmethod
+    def _check_urls(cls, urls: tuple[str, ...]) -> tuple[str, ...]:
+        """The message shows no URL that may hold a secret."""
+        for url in urls:
+            if set("@?#") & set(url):
+                raise ValueError(
+                    "a URL here ends in /v1 and holds no user, password or query, which would be written into the run "
+                    "directory. Export the key and name its variable: api_key_env: NAME"
+                )
+            if not url.startswith(("http://", "https://")):
+                raise ValueError(f"must start with http:// or https://, found {url}")
+            try:
+                parts = urlsplit(url)
+                port = parts.port
+            except ValueError as error:
+                raise ValueError(f"{url} is not a URL: {error}") from error
+            if not parts.hostname or port == 0:
+                raise ValueError(f"{url} names no host or no port")
+        return urls
+
+    @field_validator("api_key_env")
+    @classmethod
+    def _check_key_name(cls, name: str | None) -> str | None:
+        """The message does not show what may be the key itself."""
+        if name is not None and not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
+            raise ValueError("the name of an environment variable is expected, not the key itself: api_key_env: NAME")
+        return name
 
 
 def open(cfg: Config, adapter: Path | None = None) -> ServerEngine:
@@ -74,19 +139,25 @@ def open(cfg: Config, adapter: Path | None = None) -> ServerEngine:
             f"An adapter ({adapter}) can't be put on the servers at {', '.join(cfg.base_urls)}. "
             "Set serve: true, or use engine: vllm_offline."
         )
-    headers = {} if cfg.api_key_env is None else {"Authorization": f"Bearer {_api_key(cfg.api_key_env)}"}
+    key = None if cfg.api_key_env is None else _api_key(cfg.api_key_env)
     server = _serve(cfg, adapter) if cfg.serve else None
     urls = cfg.base_urls if server is None else (server.base_url,)
-    limits = Limits(cfg.max_concurrency, cfg.timeout_s, cfg.max_retries, cfg.backoff_s, cfg.cool_down_s, cfg.give_up_s)
-    return ServerEngine(cfg, EndpointPool(urls, headers, limits), server, ADAPTER_NAME if adapter else cfg.model)
+    limits = Limits(**{field.name: getattr(cfg, field.name) for field in dataclasses.fields(Limits)})
+    return ServerEngine(cfg, EndpointPool(urls, key, limits), server, ADAPTER_NAME if adapter else cfg.model)
 
 
 def _api_key(name: str) -> str:
-    if not os.environ.get(name):
+    key = os.environ.get(name)
+    if not key:
         raise UserError(
             f"api_key_env names the variable {name}, which is not set. Export it, or leave api_key_env out."
         )
-    return os.environ[name]
+    if re.fullmatch(r"[\x21-\x7e]+", key) is None:
+        raise UserError(
+            f"The key in {name} holds white space (often a line feed at its end), a control character or one beyond "
+            f'ASCII, which can\'t be sent. From a file: export {name}="$(cat FILE)"'
+        )
+    return key
 
 
 def _serve(cfg: Config, adapter: Path | None) -> ManagedServer:
@@ -115,7 +186,7 @@ class ServerEngine:
 
     def submit(self, request: Request) -> None:
         """Queue `request`. Raises `UserError` on sampling that can't be asked of a server."""
-        path, body = _openai.body(self._cfg, self._model, request)
+        path, body = _openai.body(self._cfg, self._model, request, self._cfg.dialect)
         self._pool.put(request, path, body)
         self._num_in_flight += 1
 

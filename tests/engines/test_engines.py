@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from synthloop import engines, plugins
-from synthloop.engines import adapter_fingerprint, adapter_rank, complete_all, hf, identity, vllm_offline
+from synthloop.engines import adapter_fingerprint, adapter_rank, complete_all, hf, identity, server, vllm_offline
 from synthloop.engines._fingerprint import SAMPLE_BYTES, folder_fingerprint
+from synthloop.engines._managed_server import command_line
+from synthloop.engines._vllm import engine_args
 from synthloop.errors import UserError
 from synthloop.journal import Journal
 from synthloop.records import Completion, Request
@@ -130,6 +132,18 @@ def test_rank_is_the_largest_of_the_pattern(adapter: Path, tmp_path: Path) -> No
     assert adapter_rank(tmp_path) == 32
     with pytest.raises(UserError, match="adapter_config.json"):
         adapter_rank(tmp_path / "nowhere")
+
+
+def test_a_server_of_ours_ignores_the_file_and_writes_compact_json(tiny_model: Path) -> None:
+    """On every device, unless the user says otherwise."""
+    for config in (server.Config(model=str(tiny_model), serve=True), vllm_offline.Config(model=str(tiny_model))):
+        args = engine_args(config, None)
+        assert args["generation_config"] == "vllm"
+        assert args["structured_outputs_config"]["disable_any_whitespace"] is True
+    line = command_line(
+        engine_args(server.Config(model="m", serve=True, args={"generation_config": "auto"}), None), 1, None
+    )
+    assert line[line.index("--generation-config") + 1] == "auto"
 
 
 @pytest.mark.parametrize("name", plugins.names("engine"))

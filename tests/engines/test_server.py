@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,14 +16,46 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from synthloop import chat
-from synthloop.engines import complete_all, server
+from synthloop.config import describe
+from synthloop.credentials import without_credentials
+from synthloop.engines import Engine, _openai, complete_all, hf, server, vllm_offline
 from synthloop.engines._endpoints import backoff_s
 from synthloop.engines._managed_server import free_port
+from synthloop.engines.server import ServerEngine
 from synthloop.errors import StageFailed, UserError
 from synthloop.records import Completion, Request
 from tests.engines.conftest import VLLM_ARGS, ask
 
+STOP = 369  # a token that the tiny model's greedy replies hold
 FAST: dict[str, Any] = {"backoff_s": 0.01, "cool_down_s": 0.05, "give_up_s": 1.0, "timeout_s": 5.0}
+
+
+URLS = ("http://localhost:8000/v1",)
+WRONG: dict[str, tuple[dict[str, Any], str]] = {
+    "no server": ({}, "there is no server. Give base_urls"),
+    "both": ({"base_urls": URLS, "serve": True}, "exclude each other"),
+    "no scheme": ({"base_urls": ["localhost:8000"]}, "http://"),
+    "no host": ({"base_urls": ["http://"]}, "no host"),
+    "wrong port": ({"base_urls": ["http://h:99999/v1"]}, "not a URL"),
+    "password": ({"base_urls": ["http://me:hunter2@h/v1"]}, "api_key_env: NAME"),
+    "password without scheme": ({"base_urls": ["me:hunter2@h/v1"]}, "api_key_env: NAME"),
+    "query": ({"base_urls": ["http://h/v1?api_key=hunter2"]}, "api_key_env: NAME"),
+    "a text": ({"base_urls": "http://me:hunter2@h/v1"}, "base_urls"),
+    "args": ({"base_urls": URLS, "args": {"max_model_len": 3}}, "serve: true"),
+    "key itself": ({"base_urls": URLS, "api_key_env": "sk-hunter2"}, "not the key itself"),
+    "key for our own": ({"serve": True, "api_key_env": "SOME_KEY"}, "has no key"),
+    "unknown key": ({"base_urls": URLS, "timeout": 3}, "timeout"),
+    "dialect": ({"base_urls": URLS, "dialect": "tgi"}, "'vllm' or 'openai'"),
+    "dialect of our own": ({"serve": True, "dialect": "openai"}, "base_urls"),
+    "field": ({"base_urls": URLS, "dialect": "openai", "sampling": {"top_k": 3}}, "top_k"),
+    "template": ({"base_urls": URLS, "dialect": "openai", "chat_template_kwargs": {"a": 1}}, "chat_template_kwargs"),
+    **{
+        name: ({"base_urls": URLS, name: 0}, name)
+        for name in ("max_concurrency", "timeout_s", "backoff_s", "cool_down_s", "give_up_s", "max_reply_bytes")
+    },
+    "not a number": ({"base_urls": URLS, "timeout_s": float("nan")}, "timeout_s"),
+    "retries": ({"base_urls": URLS, "max_retries": -1}, "max_retries"),
+}
 
 
 class FakeEndpoint:
@@ -30,6 +64,8 @@ class FakeEndpoint:
     def __init__(self) -> None:
         self.base_url = f"http://127.0.0.1:{free_port()}/v1"
         self.answer: Callable[[dict[str, Any]], int | None] = lambda body: None
+        self.says: str | None = None
+        self.location: str | None = None
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self._loop = asyncio.new_event_loop()
@@ -62,7 +98,9 @@ class FakeEndpoint:
         self.headers.append(dict(request.headers))
         status = self.answer(body)
         if status is not None:
-            return web.json_response({"error": {"message": f"refused with {status}"}}, status=status)
+            headers = {"Location": self.location} if self.location else {}
+            said = {"error": {"message": self.says or f"refused with {status}"}}
+            return web.json_response(said, status=status, headers=headers)
         choice: dict[str, Any] = {"message": {"content": body["messages"][-1]["content"]}, "finish_reason": "stop"}
         if body.get("logprobs"):
             choice["logprobs"] = {"content": [{"logprob": -1.0}, {"logprob": -0.5}]}
@@ -142,6 +180,17 @@ def test_a_bad_request_is_an_error_completion_and_not_retried(endpoints: list[Fa
     assert len(endpoints[0].bodies) == 3
 
 
+def test_a_reply_that_may_be_longer_than_the_context_is_asked_for_up_to_it(endpoints: list[FakeEndpoint]) -> None:
+    endpoints[0].says = "This model's maximum context length is 256 tokens. However, you requested 250 output tokens"
+    endpoints[0].answer = lambda body: 400 if body["seed"] == 2 or body.get("max_tokens") == 250 else None
+    asked = [
+        ask(f"q{seed}", id=str(seed), seed=seed, max_tokens=tokens) for seed, tokens in ((0, 9), (1, 250), (2, 250))
+    ]
+    assert [one.finish_reason for one in run(endpoints[:1], asked)] == ["stop", "stop", "error"]
+    assert [body.get("max_tokens") for body in endpoints[0].bodies].count(None) == 2
+    assert len(endpoints[0].bodies) == 5
+
+
 def test_a_request_that_always_fails_ends_as_an_error_completion(endpoints: list[FakeEndpoint]) -> None:
     endpoints[0].answer = lambda body: 500 if body["seed"] == 1 else None
     replies = run(endpoints[:1], asks(30), max_retries=2, give_up_s=30.0)
@@ -184,14 +233,105 @@ def test_a_wrong_key_or_url_is_the_users_mistake(endpoints: list[FakeEndpoint]) 
 
 
 def test_config_mistakes_are_found_before_anything_is_asked() -> None:
-    with pytest.raises(ValidationError, match="either base_urls"):
-        server.Config(model="m")
-    with pytest.raises(ValidationError, match="http://"):
-        server.Config(model="m", base_urls=("localhost:8000",))
-    with pytest.raises(ValidationError, match="serve: true"):
-        server.Config(model="m", base_urls=("http://localhost:8000/v1",), args={"max_model_len": 3})
+    for settings, expected in WRONG.values():
+        with pytest.raises(ValidationError, match=expected) as refused:
+            server.Config.model_validate({"model": "m", **settings})
+        shown = "\n".join([str(refused.value), *describe(refused.value, server.Config)])
+        assert "hunter2" not in without_credentials(shown)
     with pytest.raises(UserError, match="NO_SUCH_KEY"):
-        server.open(server.Config(model="m", base_urls=("http://localhost:8000/v1",), api_key_env="NO_SUCH_KEY"))
+        server.open(server.Config(model="m", base_urls=URLS, api_key_env="NO_SUCH_KEY"))
+
+
+@pytest.mark.parametrize("key", ["hunter2\n", "hunt er2", "\x1bhunter2", "hunter2\u00e9", "Bearer hunter2"])
+def test_a_key_that_cannot_be_sent_is_not_shown(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", key)
+    with pytest.raises(UserError, match="The key in SOME_KEY holds") as refused:
+        server.open(server.Config(model="m", base_urls=URLS, api_key_env="SOME_KEY"))
+    assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize("status", [200, 400, 401, 422, 500])
+def test_a_key_that_a_server_echoes_is_not_shown(
+    endpoints: list[FakeEndpoint], status: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("SOME_KEY", "sk-hunter2/x")
+    endpoints[0].answer = lambda body: status
+    endpoints[0].says = "sk-hunter2/x sk-hunter2%2Fx " * 9 + "\x1b[31m" * 1000
+    try:
+        (reply,) = run(endpoints[:1], asks(1), api_key_env="SOME_KEY", max_retries=0)
+        shown = reply.model_dump_json()
+    except UserError as error:
+        shown = str(error)
+    assert "[api key]" in shown
+    assert "sk-" not in shown + caplog.text
+    assert len(shown) < 2_000 + 500 * len("\\u001b")
+
+
+def test_a_redirect_is_not_followed(endpoints: list[FakeEndpoint], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_KEY", "secret")
+    here, there = endpoints
+    for location, named in (
+        (f"{there.base_url}/chat/completions?key=hunter2", there.base_url),
+        (there.base_url.replace("//", "//me:hunter2@"), there.base_url),
+        ("/v1/other", f"{here.base_url}/other"),
+        ("http://[broken", "can't be read"),
+    ):
+        here.answer, here.location = (lambda body: 307), location
+        with pytest.raises(UserError, match="redirects to") as refused:
+            run([here], asks(1), api_key_env="SOME_KEY")
+        assert here.base_url in str(refused.value)
+        assert named in str(refused.value)
+        assert "hunter2" not in str(refused.value)
+    assert there.bodies == []
+
+
+def test_openai_is_sent_its_own_fields_only(endpoints: list[FakeEndpoint]) -> None:
+    schema = {"type": "object"}
+    asked = ask("q", seed=3, max_tokens=9, logprobs=2, stop=["x"], structured_outputs={"json": schema}, top_p=None)
+    run(endpoints[:1], [asked], dialect="openai", sampling={"temperature": 0.5})
+    assert endpoints[0].bodies[0] == {
+        "model": "m",
+        "messages": [{"role": "user", "content": "q"}],
+        "temperature": 0.5,
+        "seed": 3,
+        "max_completion_tokens": 9,
+        "stop": ["x"],
+        "logprobs": True,
+        "top_logprobs": 2,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "reply", "schema": schema}},
+    }
+    for unknown in ({"top_k": 5}, {"prompt_logprobs": 0}, {"structured_outputs": {"regex": "a"}}):
+        with pytest.raises(UserError, match=next(iter(unknown))):
+            run(endpoints[:1], [ask("q", **unknown)], dialect="openai")
+
+
+@pytest.mark.parametrize("says", ["Unknown parameter: 'top_k'.", "min_p: Extra inputs are not permitted"])
+def test_a_server_that_refuses_a_field_of_vllms_is_told_of_the_dialect(
+    endpoints: list[FakeEndpoint], says: str
+) -> None:
+    endpoints[0].answer, endpoints[0].says = (lambda body: 400), says
+    with pytest.raises(UserError, match="dialect: openai"):
+        run(endpoints[:1], asks(3))
+    endpoints[0].says = "Unknown parameter: 'temperature'"
+    assert [one.finish_reason for one in run(endpoints[:1], asks(3))] == ["error"] * 3
+
+
+@pytest.mark.parametrize(
+    ("sampling", "num_ids", "at_least", "at_most"),
+    [
+        ({"max_tokens": 256}, None, 2**20, 2 * 2**20),
+        ({"max_tokens": 256, "logprobs": 20}, None, 6 * 2**20, 8 * 2**20),
+        ({"max_tokens": 1, "prompt_logprobs": 0}, 32_000, 32 * 2**20, 33 * 2**20),
+        ({"max_tokens": 1, "prompt_logprobs": 0}, None, 64 * 2**20, 64 * 2**20),
+        ({}, None, 64 * 2**20, 64 * 2**20),
+    ],
+)
+def test_a_reply_may_be_as_large_as_what_is_asked_for(
+    sampling: dict[str, int], num_ids: int | None, at_least: int, at_most: int
+) -> None:
+    asked = ask("q", **sampling).model_copy(update={"prompt_token_ids": num_ids and (1,) * num_ids})
+    _, body = _openai.body(server.Config(model="m", base_urls=URLS), "m", asked)
+    assert at_least <= _openai.max_reply_bytes(body) <= at_most
 
 
 def test_pauses_grow_and_are_bounded() -> None:
@@ -202,29 +342,81 @@ def test_pauses_grow_and_are_bounded() -> None:
     assert pauses == [backoff_s(0.5, "id", tries) for tries in range(1, 20)]
 
 
-@pytest.mark.slow
-def test_a_real_vllm_server_started_here(tiny_model: Path, adapter: Path) -> None:
-    """One server for everything: prompt parity, seeds, the adapter, a prompt over the context, and its end."""
-    cfg = server.Config(model=str(tiny_model), serve=True, args=VLLM_ARGS, start_timeout_s=120.0)
-    engine = server.open(cfg, adapter)
-    try:
-        asked = [ask("Tom has 3 apples.", id=str(i), seed=i % 2, max_tokens=8) for i in range(4)]
-        asked.append(ask("Tom", id="scored", temperature=0, max_tokens=1, prompt_logprobs=0, logprobs=0))
-        asked.append(ask("Tom " * 600, id="long", max_tokens=4))
-        *sampled, scored, long = complete_all(engine, asked)
-        ids = chat.prompt_ids(chat.load_tokenizer(str(tiny_model)), asked[0].messages)
-        assert [one.prompt_tokens for one in sampled] == [len(ids)] * 4
-        assert sampled[0].text == sampled[2].text != sampled[1].text == sampled[3].text
-        assert scored.prompt_logprobs is not None
-        assert len(scored.prompt_logprobs) == scored.prompt_tokens
-        assert scored.logprob is not None
-        assert long.finish_reason == "error"
-        base = server.Config(model=str(tiny_model), base_urls=(engine._server.base_url,))  # type: ignore[union-attr]
-        plain = server.open(base)
-        (without,) = complete_all(plain, asked[4:5])
-        plain.close()
-        assert without.prompt_logprobs != scored.prompt_logprobs
-        child = engine._server._process  # type: ignore[union-attr]
-    finally:
-        engine.close()
+@pytest.fixture(scope="module")
+def started(tiny_model: Path, adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerEngine]:
+    """A real vLLM server with an adapter, whose model folder has sampling settings of its own, which it takes."""
+    model = shutil.copytree(tiny_model, tmp_path_factory.mktemp("models") / "opinionated")
+    with_generation_config(model, stop=STOP)
+    args = {**VLLM_ARGS, "generation_config": "auto"}
+    engine = server.open(server.Config(model=str(model), serve=True, args=args, start_timeout_s=300.0), adapter)
+    child = engine._server._process  # type: ignore[union-attr]
+    yield engine
+    engine.close()
     assert child.poll() is not None
+
+
+def beside(started: ServerEngine) -> ServerEngine:
+    """An engine on the same server by its URL, which answers without the adapter."""
+    url = started._server.base_url  # type: ignore[union-attr]
+    return server.open(server.Config(model=started._cfg.model, base_urls=(url,)))
+
+
+@pytest.mark.slow
+def test_a_real_vllm_server_started_here(started: ServerEngine, tiny_model: Path) -> None:
+    """Prompt parity, seeds, the adapter, and a prompt over the context."""
+    asked = [ask("Tom has 3 apples.", id=str(i), seed=i % 2, max_tokens=8) for i in range(4)]
+    asked.append(ask("Tom", id="scored", temperature=0, max_tokens=1, prompt_logprobs=0, logprobs=0))
+    asked.append(ask("Tom " * 600, id="long", max_tokens=4))
+    *sampled, scored, long = complete_all(started, asked)
+    ids = chat.prompt_ids(chat.load_tokenizer(str(tiny_model)), asked[0].messages)
+    assert [one.prompt_tokens for one in sampled] == [len(ids)] * 4
+    assert sampled[0].text == sampled[2].text != sampled[1].text == sampled[3].text
+    assert scored.prompt_logprobs is not None
+    assert len(scored.prompt_logprobs) == scored.prompt_tokens
+    assert scored.logprob is not None
+    assert long.finish_reason == "error"
+    plain = beside(started)
+    (without,) = complete_all(plain, asked[4:5])
+    plain.close()
+    assert without.prompt_logprobs != scored.prompt_logprobs
+
+
+@pytest.mark.slow
+def test_a_models_generation_config_changes_no_engines_replies(started: ServerEngine, adapter: Path) -> None:
+    """A request has one greedy text on every engine, and on vLLM one sampled text. Only the file's end tokens count."""
+    model = started._cfg.model
+    greedy = [ask(f"Tom has {i} apples.", id=str(i), temperature=0, max_tokens=24) for i in range(6)]
+    greedy.append(ask("Tom", id="endless", temperature=0, max_tokens=40, ignore_eos=True))
+    sampled = [ask("Tom", id=str(i), seed=i, max_tokens=24) for i in range(6)]
+    sampled.append(ask("Tom", id="over the context", seed=7, max_tokens=511, ignore_eos=True))
+    plain = beside(started)
+    offline = vllm_offline.open(vllm_offline.Config(model=model, args=VLLM_ARGS), adapter)
+    hf_config = hf.Config(model=model, args={"dtype": "float32"})
+    try:
+        expected = told(offline, greedy)
+        assert told(started, greedy) == expected
+        assert told(hf.open(hf_config, adapter), greedy) == expected
+        without = told(hf.open(hf_config), greedy)
+        assert told(plain, greedy) == without
+        assert told(started, sampled) == told(offline, sampled)
+    finally:
+        plain.close()
+        offline.close()
+    assert without != expected
+    assert {reason for _, reason, _ in without} == {"stop", "length"}, f"no reply ends with token {STOP}"
+    assert [one[2] for one in (without[-1], expected[-1])] == [40, 40]
+
+
+def with_generation_config(model: Path, stop: int) -> Path:
+    """Give `model` a generation_config.json that would change every reply, and end it with `stop`."""
+    settings = {"repetition_penalty": 1.8, "temperature": 0.3, "top_k": 2, "top_p": 0.5, "min_p": 0.3}
+    lengths = {"max_new_tokens": 3, "min_new_tokens": 2, "do_sample": True}
+    own = chat.load_tokenizer(str(model)).eos_token_id
+    (model / "generation_config.json").write_text(json.dumps({**settings, **lengths, "eos_token_id": [own, stop]}))
+    return model
+
+
+def told(engine: Engine, asked: list[Request]) -> list[tuple[str, str, int]]:
+    """vLLM keeps back the bytes of a character that a reply was cut in."""
+    replies = complete_all(engine, asked)
+    return [(one.text.rstrip("\ufffd"), one.finish_reason, one.completion_tokens) for one in replies]
