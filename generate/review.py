@@ -90,6 +90,7 @@ def export(run: Run, round: int, path: Path, size: int) -> int:
     chosen = [*queues[0][: size - num_refused], *queues[1][: max(num_refused, size - len(queues[0]))]]
     # Mixed, and without the filters' verdict: a person who sees it agrees with it more than they should.
     lines = [json.dumps(_shown(one), ensure_ascii=False) for one in sorted(chosen, key=lambda one: _order(run, one.id))]
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return len(lines)
 

@@ -1,6 +1,5 @@
 """The real loop, killed with SIGKILL in every stage and run again, ends as one that was never killed."""
 
-import hashlib
 import os
 import signal
 import sqlite3
@@ -12,18 +11,6 @@ from pathlib import Path
 import pytest
 
 from tests import small_run
-
-DATA_FILES = (
-    "data/*.jsonl",
-    "round-*/*.jsonl",
-    "round-*/funnel.json",
-    "round-*/mix.json",
-    "round-*/round.json",
-    "round-*/collapse.json",
-    "round-*/eval/*",
-    "round-*/adapter/*",
-    "round-*/trials/*/adapter/*",
-)
 
 
 def num_replies(root: Path, stage: str) -> int:
@@ -66,24 +53,14 @@ def kill_at(root: Path, reached: Callable[[Path], bool]) -> bool:
     return True
 
 
-def contents(root: Path) -> dict[str, str]:
-    files = sorted({path for pattern in DATA_FILES for path in root.glob(pattern) if path.is_file()})
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def asked(root: Path) -> list[tuple[str, str]]:
-    with sqlite3.connect(root / "journal.sqlite") as db:
-        return sorted(db.execute("SELECT key, reply FROM replies"))
-
-
 @pytest.mark.slow
 def test_killed_in_every_stage_it_ends_byte_identical(whole_run: Path, tmp_path: Path) -> None:
     killed = tmp_path / "killed"
     for name, reached in KILL_POINTS.items():
         assert kill_at(killed, reached), f"the loop ended before it was killed {name}"
     small_run.run(killed, "tracking.wandb=off")
-    expected, found = contents(whole_run), contents(killed)
+    expected, found = small_run.contents(whole_run), small_run.contents(killed)
     assert {"round-001/adapter/adapter_model.safetensors", "round-001/candidates.jsonl"} <= expected.keys()
     assert found == expected, {name for name in expected | found if expected.get(name) != found.get(name)}
     # The journal refuses a second reply to one request, so equal contents mean that none was asked twice.
-    assert asked(killed) == asked(whole_run), "a reply was lost, or another was asked for"
+    assert small_run.asked(killed) == small_run.asked(whole_run), "a reply was lost, or another was asked for"

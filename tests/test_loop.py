@@ -19,6 +19,7 @@ from tests import fake_stages
 class Silent:
     def step_started(self, round: int, step: Step) -> None: ...
     def step_progress(self, update: Update) -> None: ...
+    def step_silent(self, seconds: float) -> None: ...
     def step_ended(self, round: int, step: Step, seconds: float) -> None: ...
     def round_ended(self, run: Run, round: int) -> None: ...
 
@@ -67,10 +68,15 @@ def stages_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def start(root: Path, script: dict[str, Any], loaded: Config | None = None, restart_from: str | None = None) -> Run:
-    run = loop.open_run(loaded or config(), root, restart_from)
-    write_json(root / "script.json", script)
-    loop.run_loop(run, Silent(), tracking.Tracker(run))
+    with loop.open_run(loaded or config(), root, restart_from) as run:
+        write_json(root / "script.json", script)
+        loop.run_loop(run, Silent(), tracking.Tracker(run))
     return run
+
+
+def opened(root: Path, loaded: Config | None = None, restart_from: str | None = None) -> Run:
+    with loop.open_run(loaded or config(), root, restart_from) as run:
+        return run
 
 
 def calls(root: Path) -> list[str]:
@@ -149,7 +155,7 @@ def test_hardware_tracking_and_more_rounds_may_change(tmp_path: Path) -> None:
 def test_from_names_the_stages_when_it_does_not_know_one(tmp_path: Path) -> None:
     start(tmp_path, {})
     with pytest.raises(UserError, match="expected STAGE or ROUND/STAGE"):
-        loop.open_run(config(), tmp_path, "trian")
+        opened(tmp_path, restart_from="trian")
 
 
 def test_metrics_hold_the_fixed_keys(tmp_path: Path) -> None:
@@ -167,7 +173,7 @@ def test_a_child_process_is_logged_followed_and_its_exit_code_understood(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[SynthloopError] | None
 ) -> None:
     monkeypatch.undo()
-    run = loop.open_run(config(), tmp_path)
+    run = opened(tmp_path)
     write_json(tmp_path / "script.json", {"exit": {"1/mix": code}})
     command = [sys.executable, "-m", "tests.fake_stages", "--run", str(tmp_path), "--round", "1", "mix"]
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))

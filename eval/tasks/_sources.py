@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import model_validator
 
 from synthloop.errors import UserError, did_you_mean
+from synthloop.plugins import Untracked
 from synthloop.task import TaskConfig, read_jsonl
 
 Names = str | tuple[str, ...]
@@ -21,7 +22,7 @@ class SourceConfig(TaskConfig):
     Where both are given `path` is read, so that `task.path=...` on the command line does without the hub.
     """
 
-    path: Path | None = None
+    path: Annotated[Path | None, Untracked] = None
     dataset: str | None = None
     subset: str | None = None
     revision: str | None = None
@@ -43,9 +44,9 @@ class SourceConfig(TaskConfig):
 class SplitConfig(SourceConfig):
     """`train`, `validation` and `test` are files (below `path` where that is given), or splits of a hub `dataset`."""
 
-    train: Names | None = None
-    validation: Names | None = None
-    test: Names | None = None
+    train: Annotated[Names | None, Untracked] = None
+    validation: Annotated[Names | None, Untracked] = None
+    test: Annotated[Names | None, Untracked] = None
 
     @model_validator(mode="after")
     def _has_train(self) -> SplitConfig:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field, model_validator
 
@@ -19,6 +19,7 @@ from synthloop import chat
 from synthloop.engines import EngineConfig, _openai
 from synthloop.engines._vllm import check_args, engine_args
 from synthloop.errors import UserError
+from synthloop.plugins import Untracked
 from synthloop.records import Completion, Request
 
 if TYPE_CHECKING:
@@ -37,16 +38,16 @@ class Config(EngineConfig):
     stage fails; run again to resume.
     """
 
-    base_urls: tuple[str, ...] = ()
-    api_key_env: str | None = None
+    base_urls: Annotated[tuple[str, ...], Untracked] = ()
+    api_key_env: Annotated[str | None, Untracked] = None
     serve: bool = False
-    start_timeout_s: float = Field(default=900.0, gt=0)
-    max_concurrency: int = Field(default=64, gt=0)
-    timeout_s: float = Field(default=600.0, gt=0)
-    max_retries: int = Field(default=5, ge=0)
-    backoff_s: float = Field(default=0.5, gt=0)
-    cool_down_s: float = Field(default=15.0, gt=0)
-    give_up_s: float = Field(default=300.0, gt=0)
+    start_timeout_s: Annotated[float, Untracked] = Field(default=900.0, gt=0)
+    max_concurrency: Annotated[int, Untracked] = Field(default=64, gt=0)
+    timeout_s: Annotated[float, Untracked] = Field(default=600.0, gt=0)
+    max_retries: Annotated[int, Untracked] = Field(default=5, ge=0)
+    backoff_s: Annotated[float, Untracked] = Field(default=0.5, gt=0)
+    cool_down_s: Annotated[float, Untracked] = Field(default=15.0, gt=0)
+    give_up_s: Annotated[float, Untracked] = Field(default=300.0, gt=0)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Config:

@@ -180,7 +180,7 @@ def test_an_output_folder_is_never_mixed_with_another_training(tmp_path: Path) -
 
     (tmp_path / "foreign" / "adapter").mkdir(parents=True)
     with (
-        pytest.raises(UserError, match="holds an adapter or checkpoints of something else"),
+        pytest.raises(UserError, match="holds other files"),
         folder_writer(tmp_path / "foreign", {"settings": 1}, OneProcess()),
     ):
         pass
