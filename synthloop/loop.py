@@ -130,9 +130,7 @@ def forget(run: Run, where: str) -> None:
         raise UserError(f"--from {where}: expected STAGE or ROUND/STAGE, STAGE one of {', '.join(STAGES)}.")
     first = int(head) if head else rounds[-1]
     if first not in rounds:
-        raise UserError(
-            f"--from {where}: there is no round {first}. Rounds of {run.root}: {', '.join(map(str, rounds))}."
-        )
+        raise UserError(f"--from {where}: {run.root} has no round {first}; it has {', '.join(map(str, rounds))}.")
     for round in rounds:
         run.stage(round, "test").forget() if round >= max(first, 1) else None
         for stage in STAGES:
