@@ -31,7 +31,7 @@ from synthloop.folders import RUN_MARK, lock, refuse_foreign
 from synthloop.interrupt import Interrupted
 from synthloop.provenance import write_provenance
 from synthloop.splits import prepare, refuse_other_data
-from synthloop.store import STAGES, Run, read_json, stage_settings, write_json
+from synthloop.store import STAGES, Run, Stage, read_json, stage_settings, write_json
 
 SILENT_S = 600.0
 """A child that prints nothing for so long is spoken of (chosen). It is not killed: loading a large model may take as
@@ -78,25 +78,25 @@ def open_run(config: Config, root: Path, restart_from: str | None = None) -> Ite
     with lock(root):
         if resolved.exists():
             run = Run(root)
-            if restart_from:
-                forget(run, restart_from)
-            _refuse_changes(run, config)
+            again = to_redo(run, restart_from) if restart_from else []
+            _refuse_changes(run, config, again)
+            for stage in again:
+                stage.forget()
         write_json(resolved, dump(config))
         yield Run(root)
 
 
-def _refuse_changes(run: Run, config: Config) -> None:
+def _refuse_changes(run: Run, config: Config, again: list[Stage]) -> None:
+    """Raise `UserError` where a complete stage, other than those to be done `again`, was made otherwise."""
     data = run.root / "data" / "splits.json"
     if data.exists() and "published" not in read_json(data):
         raise UserError(
             f"{run.root} was made before runs recorded what their real data held, so nobody can tell whether it "
             "changed. Use --run-dir DIR (or name=NAME) for a new run."
         )
-    for round in run.rounds():
-        for stage in (*STAGES, "test"):
-            if run.stage(round, stage).is_complete:
-                done = run.stage(round, stage).record()["settings"]
-                _compare(run, done, stage_settings(config, stage), f"{round}/{stage}")
+    for stage in (run.stage(round, name) for round in run.rounds() for name in (*STAGES, "test")):
+        if stage.is_complete and stage not in again:
+            _compare(run, stage.record()["settings"], stage_settings(config, stage.name), f"{stage.round}/{stage.name}")
     if data.exists():
         _compare(run, read_json(data)["settings"], stage_settings(config, "data"), "data")
         refuse_other_data(config, run.config, run.root)
@@ -122,8 +122,11 @@ def _differences(one: Any, other: Any, path: str) -> Iterator[str]:
         yield f"{path}: was {one!r}, is now {other!r}"
 
 
-def forget(run: Run, where: str) -> None:
-    """Make a stage and everything after it undone. `where` is 'STAGE' (of the latest round) or 'ROUND/STAGE'."""
+def to_redo(run: Run, where: str) -> list[Stage]:
+    """A stage and everything after it, the last first: one that is killed while it forgets them leaves no gap.
+
+    `where` is 'STAGE' (of the latest round) or 'ROUND/STAGE'.
+    """
     head, _, tail = where.rpartition("/")
     rounds = run.rounds()
     if tail not in STAGES or not rounds or (head and not head.isdigit()):
@@ -131,11 +134,14 @@ def forget(run: Run, where: str) -> None:
     first = int(head) if head else rounds[-1]
     if first not in rounds:
         raise UserError(f"--from {where}: {run.root} has no round {first}; it has {', '.join(map(str, rounds))}.")
-    for round in rounds:
-        run.stage(round, "test").forget() if round >= max(first, 1) else None
-        for stage in STAGES:
-            if (round, STAGES.index(stage)) >= (first, STAGES.index(tail)):
-                run.stage(round, stage).forget()
+    tests = [run.stage(round, "test") for round in rounds if round >= max(first, 1)]
+    after = [
+        (round, name)
+        for round in rounds
+        for name in STAGES
+        if (round, STAGES.index(name)) >= (first, STAGES.index(tail))
+    ]
+    return [*tests, *(run.stage(round, name) for round, name in reversed(after))]
 
 
 def steps(run: Run, round: int) -> Iterator[Step]:

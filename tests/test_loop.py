@@ -162,6 +162,14 @@ def test_from_names_the_stages_when_it_does_not_know_one(tmp_path: Path) -> None
         opened(tmp_path, restart_from="trian")
 
 
+def test_from_that_is_refused_forgets_nothing(tmp_path: Path) -> None:
+    start(tmp_path, {})
+    with pytest.raises(UserError, match="task.num_train"):
+        start(tmp_path, {}, config(task={"name": "word_problems", "num_train": 5}), restart_from="2/train")
+    assert opened(tmp_path).stage(2, "train").is_complete
+    assert opened(tmp_path).stage(3, "decide").is_complete
+
+
 def test_from_refuses_a_round_that_is_not_there(tmp_path: Path) -> None:
     start(tmp_path, {})
     with pytest.raises(UserError, match="has no round 9; it has 0, 1, 2, 3"):
