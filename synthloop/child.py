@@ -11,7 +11,6 @@ import shlex
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -44,9 +43,8 @@ def start(command: list[str], environment: dict[str, str] | None = None, **strea
     with, where a launcher turned it into 1.
     """
     parent = os.getpid()
-    with tempfile.TemporaryDirectory(prefix="synthloop-") as folder:
-        told = Path(folder) / "exit"
-        fixed = {"PYTHONSAFEPATH": "1", PARENT: str(parent), EXIT_FILE: str(told)}
+    with open(os.memfd_create("exit code"), "rb") as told:  # in memory: the disk may be full
+        fixed = {"PYTHONSAFEPATH": "1", PARENT: str(parent), EXIT_FILE: f"/proc/{parent}/fd/{told.fileno()}"}
         variables = {**ENVIRONMENT, **os.environ, **(environment or {}), **fixed}
         with subprocess.Popen(command, env=variables, preexec_fn=lambda: die_with(parent), **streams) as child:
             try:
@@ -55,8 +53,8 @@ def start(command: list[str], environment: dict[str, str] | None = None, **strea
             except BaseException:
                 child.terminate()
                 raise
-        if child.returncode != 0 and told.exists():
-            child.returncode = int(told.read_text())
+        if child.returncode != 0 and (own := told.read()):
+            child.returncode = int(own)
 
 
 def shown(command: list[str]) -> str:
@@ -136,6 +134,6 @@ def fail(message: str, code: int) -> None:
     """Print `message` to stderr and exit with `code`, of which whoever started this process is told."""
     say(f"error: {message}", sys.stderr)
     if path := os.environ.get(EXIT_FILE):
-        with contextlib.suppress(OSError):  # a full disk is what the message may be about
+        with contextlib.suppress(OSError):  # who started it may be gone
             Path(path).write_text(str(code))
     raise SystemExit(code)

@@ -39,21 +39,22 @@ class StageFailed(SynthloopError):
 
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
-LOCKED = (errno.EACCES, errno.EPERM, errno.EROFS)
+LOCKED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
 
 
 def known_error(error: Exception) -> SynthloopError | None:
     """`error` itself where it is ours, the `StageFailed` to show for a disk that does not take what is written to it,
     None for anything else.
 
-    Compiled libraries (safetensors) tell of a full disk in an exception of their own, hence the text.
+    Compiled libraries (safetensors) and compilers tell of a full disk in errors of their own, hence the text.
     """
     if isinstance(error, SynthloopError):
         return error
     number = error.errno if isinstance(error, OSError) else None
     sqlite = getattr(error, "sqlite_errorname", "") if isinstance(error, sqlite3.Error) else ""
-    if number in FULL or sqlite == "SQLITE_FULL" or "No space left on device" in str(error):
-        return StageFailed(f"The disk is full ({error}). Free some space and run it again.")
+    no_space = next((line for line in str(error).splitlines() if "No space left on device" in line), None)
+    if number in FULL or sqlite == "SQLITE_FULL" or no_space:
+        return StageFailed(f"The disk is full ({no_space or error}). Free some space and run it again.")
     if number in LOCKED or sqlite.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
         return StageFailed(f"No access ({error}). Let this user write there, or go on with a copy of the folder.")
     if number == errno.EIO or sqlite.startswith("SQLITE_IOERR"):

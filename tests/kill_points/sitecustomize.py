@@ -7,6 +7,7 @@ statement, that fits the pattern. The loop must lead its process group.
 
 import os
 import signal
+import sqlite3
 import sys
 import time
 from fnmatch import fnmatch
@@ -29,8 +30,13 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
     if event in ("open", "os.mkdir", "os.rename"):
         for one in arguments[:2]:
             reach(os.fspath(one) if isinstance(one, os.PathLike) else one)
-    elif event == "sqlite3.connect/handle":
-        arguments[0].set_trace_callback(reach)
 
 
+def connect(*arguments: Any, **options: Any) -> sqlite3.Connection:
+    opened = connect_unwatched(*arguments, **options)
+    opened.set_trace_callback(reach)
+    return opened
+
+
+connect_unwatched, sqlite3.connect = sqlite3.connect, connect
 sys.addaudithook(watch)
