@@ -35,7 +35,7 @@ def start(command: list[str]) -> subprocess.Popen[str]:
 
 def finish(process: subprocess.Popen[str]) -> str:
     """Wait for a process that must succeed; what it wrote to stderr."""
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate()
     assert process.returncode == 0, errors
     return errors
 
@@ -155,7 +155,7 @@ def test_mistakes_exit_with_2_and_one_message(
     }
     names["bad"].write_text('{"text": "hello"}\n')
     process = start([sys.executable, "-m", "train.run", *(argument.format(**names) for argument in arguments)])
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate()
     assert process.returncode == 2, errors
     assert message in errors
     assert "Traceback" not in errors
