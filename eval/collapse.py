@@ -207,7 +207,7 @@ def read_controls(path: Path | None) -> dict[str, list[float]] | None:
     if not values or not all(isinstance(value, int | float) for value in values):
         raise UserError(
             f"{path}: collapse.controls should be {{'signals': {{signal: [numbers]}}}}. "
-            "`python -m eval.controls --run RUN --out FILE CONTROL_RUN ...` writes it."
+            "`python -P -m eval.controls --run RUN --out FILE CONTROL_RUN ...` writes it."
         )
     return by_signal
 

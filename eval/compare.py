@@ -11,6 +11,7 @@ from eval.stats import mean_interval, paired_gain
 from synthloop.child import run_child
 from synthloop.errors import UserError
 from synthloop.records import Prediction
+from synthloop.screen import say
 from synthloop.store import Run, read_rows
 
 
@@ -53,19 +54,19 @@ def main(arguments: argparse.Namespace) -> None:
     """Print the comparison, as JSON or in words."""
     facts = compare(arguments.run, arguments.against)
     if arguments.json:
-        print(json.dumps(facts))
+        say(json.dumps(facts))
         return
     for side in ("one", "other"):
         score = facts[side]
         span = f"{100 * score['ci_low']:.1f} to {100 * score['ci_high']:.1f}"
-        print(f"{score['run']}, round {score['round']}: {100 * score['value']:.1f} ({span})")
+        say(f"{score['run']}, round {score['round']}: {100 * score['value']:.1f} ({span})")
     span = f"{100 * facts['ci_low']:+.1f} to {100 * facts['ci_high']:+.1f}"
-    print(
+    say(
         f"difference {100 * facts['gain']:+.1f} ({span}) points, n={facts['n']}, p={facts['p_value_two_sided']:.2g} "
         f"(two-sided), {facts['wins']} won and {facts['losses']} lost"
     )
     if facts["only_in_one"] or facts["only_in_other"]:
-        print(f"left out, in one run only: {facts['only_in_one']} and {facts['only_in_other']} rows")
+        say(f"left out, in one run only: {facts['only_in_one']} and {facts['only_in_other']} rows")
 
 
 if __name__ == "__main__":

@@ -43,6 +43,8 @@ Values = dict[str, list[float]]
 
 def main(arguments: argparse.Namespace) -> None:
     """Write the controls and say how many values each signal has."""
+    if arguments.out.exists():
+        raise UserError(f"{arguments.out} is there already. Name another file, or delete it.")
     run, others = Run(arguments.run), [Run(path) for path in arguments.controls]
     values = collect(run, others)
     names = sorted({other.root.resolve().name for other in others})

@@ -16,6 +16,7 @@ import numpy as np
 from rich.table import Table
 
 from eval import curve
+from synthloop.screen import say
 from synthloop.store import write_json
 from synthloop.terminal import open_console
 from synthloop.trials import Trained
@@ -36,7 +37,7 @@ def write(folder: Path, scored: Scored, seed: int) -> None:
         console.print(table(axis, facts))
         console.print(told(facts["curve"]), highlight=False, markup=False, soft_wrap=True)
     for name in ("sweep.json", "sweep.svg"):
-        print(folder / name)
+        say(str(folder / name))
 
 
 def axis_facts(scored: Scored, axis: str, seed: int) -> dict[str, Any] | None:

@@ -24,6 +24,7 @@ from synthloop.errors import UserError
 from synthloop.jsonl import read_jsonl
 from synthloop.randomness import derive_seed
 from synthloop.records import Candidate, Rejection, Review
+from synthloop.screen import say
 from synthloop.store import Run, read_rows, write_rows
 
 DECISIONS = ("keep", "reject")
@@ -33,16 +34,14 @@ def main(arguments: argparse.Namespace) -> None:
     run = open_run(arguments)
     if arguments.to is not None:
         number = export(run, arguments.round, arguments.to, arguments.size)
-        print(
-            f"{number} samples of round {arguments.round} in {arguments.to}. Write keep or reject as each `decision`,"
-        )
-        print(f"then: synthloop review {run.root} --from {arguments.to}")
+        say(f"{number} samples of round {arguments.round} in {arguments.to}. Write keep or reject as each `decision`,")
+        say(f"then: synthloop review {run.root} --from {arguments.to}")
         return
     taken = take(run, arguments.taken_from)
-    print(f"{len(taken)} decisions taken, {len(run.reviews())} in all.")
+    say(f"{len(taken)} decisions taken, {len(run.reviews())} in all.")
     for name, rate in agreement(run).items():
         told = "no such sample" if rate["n"] == 0 else "{value:.2f} [{ci_low:.2f}, {ci_high:.2f}], n={n}".format(**rate)
-        print(f"{name.replace('_', ' ')}: {told}")
+        say(f"{name.replace('_', ' ')}: {told}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -90,6 +89,7 @@ def export(run: Run, round: int, path: Path, size: int) -> int:
     chosen = [*queues[0][: size - num_refused], *queues[1][: max(num_refused, size - len(queues[0]))]]
     # Mixed, and without the filters' verdict: a person who sees it agrees with it more than they should.
     lines = [json.dumps(_shown(one), ensure_ascii=False) for one in sorted(chosen, key=lambda one: _order(run, one.id))]
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return len(lines)
 

@@ -181,7 +181,7 @@ def _paths(config: Config) -> Iterator[str]:
         yield f"'train.accelerate': no such file {config.train.accelerate}. Shipped ones: configs/accelerate/*.yaml."
     controls = config.collapse.controls
     if controls is not None and not controls.is_file():
-        yield f"'collapse.controls': no such file {controls}. `python -m eval.controls` writes one."
+        yield f"'collapse.controls': no such file {controls}. `python -P -m eval.controls` writes one."
     if config.mix.replay is not None and not config.mix.replay.is_file():
         yield f"'mix.replay': no such file {config.mix.replay}. Expected a JSONL file of training rows."
     prompts = config.generate.prompts

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
-from synthloop.child import INTERRUPTED
-from synthloop.errors import CollapseStop, SynthloopError, UserError
+from synthloop.errors import CollapseStop, UserError
+from synthloop.frame import foreground, python, user_errors
+from synthloop.interrupt import catch_signals
+from synthloop.screen import say, visible
+
+if TYPE_CHECKING:
+    from synthloop.store import Run
+    from synthloop.terminal import Terminal
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,21 +33,6 @@ RunOption = Annotated[Path, typer.Option("--run", help="run directory")]
 RoundOption = Annotated[int, typer.Option("--round", help="round number")]
 
 
-@contextmanager
-def user_errors() -> Iterator[None]:
-    """Turn this project's errors into one message and the exit code of DESIGN section 8."""
-    try:
-        yield
-    except SynthloopError as error:
-        Console(stderr=True).print("error:", str(error), style="red", highlight=False, markup=False, soft_wrap=True)
-        if not isinstance(error, UserError | CollapseStop):
-            print("The state is saved; the same command resumes.", file=sys.stderr)
-        raise typer.Exit(error.exit_code) from error
-    except KeyboardInterrupt as error:
-        print("\nInterrupted. The state is saved; the same command resumes.", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from error
-
-
 @app.command()
 def run(
     config: ConfigFile,
@@ -56,34 +44,59 @@ def run(
     ] = None,
 ) -> None:
     """Run the loop; the same command again resumes it."""
-    from synthloop import loop, page, report
+    from synthloop import loop
     from synthloop.check import check_config
     from synthloop.config import load_config
-    from synthloop.terminal import Terminal, closing_lines, open_console, round_table
-    from synthloop.tracking import Tracker
+    from synthloop.terminal import Terminal, open_console
 
     with user_errors():
         loaded = load_config(config, overrides or [])
         check_config(loaded, str(config))
-        opened = loop.open_run(loaded, run_dir or Path("runs") / loaded.name, restart_from)
         console = open_console()
-        tracker = Tracker(opened)
-        try:
-            with Terminal(opened, console) as terminal:
-                last = loop.run_loop(opened, terminal, tracker)
-        finally:
-            tracker.close()
-            written = report.write(opened)
-            page.write(opened, written)
-        console.print(round_table(written))
-        for line in closing_lines(written):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-        print(f"Report: {opened.root / 'report.json'} and {opened.root / 'report.html'}")
+        with loop.open_run(loaded, run_dir or Path("runs") / loaded.name, restart_from) as opened:
+            terminal = Terminal(opened, console)
+            last = _run_loop(opened, terminal)
+            if terminal.num_steps == 0:
+                say("The run is finished: no stage was left to run.")
+            _report(opened, console)
         if (last["stopped_by"] or "").startswith("collapse"):
             best = (
                 f"best round {last['best_round']}" if last["best_round"] else "no round; the untouched student stands"
             )
             raise CollapseStop(f"The run was stopped by the collapse guard ({best}). {last['reaction']}")
+
+
+def _run_loop(opened: Run, terminal: Terminal) -> dict[str, Any]:
+    """The loop with its tracker. However it ends the report is written, where that is possible."""
+    from synthloop import loop, page, report
+    from synthloop.tracking import Tracker
+
+    tracker = Tracker(opened)
+    try:
+        with terminal:
+            last = loop.run_loop(opened, terminal, tracker)
+    except BaseException:
+        try:
+            tracker.close()
+            page.write(opened, report.write(opened))
+        except Exception as error:  # noqa: BLE001 - whatever it is, a person must read what ended the loop
+            say(f"The report could not be written: {error}", sys.stderr)
+        raise
+    tracker.close()
+    return last
+
+
+def _report(opened: Run, console: Console) -> None:
+    """Write report.json and report.html; print the round table, the headline and where the two are."""
+    from synthloop import page, report
+    from synthloop.terminal import closing_lines, round_table
+
+    written = report.write(opened)
+    page.write(opened, written)
+    console.print(round_table(written))
+    for line in closing_lines(written):
+        console.print(visible(line), highlight=False, markup=False, soft_wrap=True)
+    say(f"Report: {opened.root / 'report.json'} and {opened.root / 'report.html'}")
 
 
 @app.command()
@@ -95,7 +108,7 @@ def check(config: ConfigFile, overrides: Overrides = None) -> None:
     with user_errors():
         loaded = load_config(config, overrides or [])
         check_config(loaded, str(config))
-        print(f"{config}: ok")
+        say(f"{config}: ok")
 
 
 def _stage(run_dir: Path, *commands: list[str]) -> None:
@@ -103,24 +116,11 @@ def _stage(run_dir: Path, *commands: list[str]) -> None:
     from synthloop.store import Run
 
     with user_errors(), Run(run_dir).lock():
-        _foreground(*commands)
-
-
-def _foreground(*commands: list[str]) -> None:
-    """Run commands one after the other, each shown first, until one fails; exit with the code of the last that ran."""
-    code = 0
-    for command in commands:
-        print("$", " ".join(command), file=sys.stderr)
-        if code := subprocess.call(command):
-            break
-    raise typer.Exit(code if code >= 0 else 4)
+        foreground(*commands)
 
 
 def _python_stage(module: str, run_dir: Path, round_number: int, *more: str) -> None:
-    _stage(
-        run_dir,
-        [sys.executable, "-m", module, "--run", str(run_dir), "--round", str(round_number), *more],
-    )
+    _stage(run_dir, python(module, "--run", str(run_dir), "--round", str(round_number), *more))
 
 
 @app.command()
@@ -147,7 +147,7 @@ def search(run_dir: RunOption, round_number: RoundOption) -> None:
         if config.mix.policy != "adaptive":
             raise UserError(f"{run_dir}: mix.policy is {config.mix.policy}, and only an adaptive mix is searched for.")
         trials = launch(config.train.accelerate, "train.trials", *where)
-    _stage(run_dir, trials, [sys.executable, "-m", "eval.search", *where])
+    _stage(run_dir, trials, python("eval.search", *where))
 
 
 @app.command()
@@ -180,13 +180,16 @@ def train(
         with user_errors():
             accelerate = Run(run_dir).config.train.accelerate
         _stage(run_dir, launch(accelerate, "train.run", "--run", str(run_dir), "--round", str(round_number)))
+        return
     with user_errors():
         if config is None or data is None or output is None:
             raise UserError("expected --run DIR --round N, or CONFIG --data ROWS.jsonl --output DIR.")
+        if not data.is_file():
+            raise UserError(f"--data {data}: no such file. Expected JSONL of training rows.")
         content = read_yaml(config, overrides or [])
         job = parse(TrainJob, {key: content[key] for key in TrainJob.model_fields if key in content}, str(config))
         arguments = ["--config", str(config), "--data", str(data), "--output", str(output), *(overrides or [])]
-        _foreground(launch(job.train.accelerate, "train.run", *arguments))
+        foreground(launch(job.train.accelerate, "train.run", *arguments))
 
 
 @app.command()
@@ -203,7 +206,7 @@ def status(run_dir: RunDir) -> None:
         for round in opened.rounds():
             if not opened.stage(round, "decide").is_complete:
                 done = [name for name in STAGES if opened.stage(round, name).is_complete]
-                print(f"Round {round} is under way; complete: {', '.join(done) or 'nothing yet'}.")
+                say(f"Round {round} is under way; complete: {', '.join(done) or 'nothing yet'}.")
 
 
 @app.command()
@@ -249,26 +252,17 @@ def sweep(
     with user_errors():
         opened, folder = Run(run_dir), to or run_dir / "sweep"
         planned = sweeps.prepare(opened, round_number, folder, ratios, shares, seeds, max_real_rows)
-    _foreground(*sweeps.commands(opened, planned.round, folder))
+        foreground(*sweeps.commands(opened, planned.round, folder))
 
 
 @app.command("report")
 def report_command(run_dir: RunDir) -> None:
     """Write report.json and report.html anew and print the round table."""
-    from synthloop import page, report
     from synthloop.store import Run
-    from synthloop.terminal import closing_lines, open_console, round_table
+    from synthloop.terminal import open_console
 
     with user_errors():
-        opened = Run(run_dir)
-        written = report.write(opened)
-        page.write(opened, written)
-        console = open_console()
-        console.print(round_table(written))
-        for line in closing_lines(written):
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
-        print(run_dir / "report.json")
-        print(run_dir / "report.html")
+        _report(Run(run_dir), open_console())
 
 
 @app.command()
@@ -281,7 +275,7 @@ def trace(
 
     with user_errors():
         for line in trace_lines(Run(run_dir), sample_id):
-            print(line)
+            say(line)
 
 
 @app.command()
@@ -307,30 +301,25 @@ def review(
 @app.command()
 def compare(one: RunDir, other: RunDir) -> None:
     """Two runs on the same `test` rows: each score, and the paired difference with its interval."""
-    command = [sys.executable, "-m", "eval.compare", "--run", str(one), "--against", str(other)]
-    raise typer.Exit(subprocess.call(command))
+    with user_errors():
+        foreground(python("eval.compare", "--run", str(one), "--against", str(other)), quiet=True)
 
 
 @app.command()
 def export(
     run_dir: RunDir,
     to: Annotated[Path, typer.Option("--to", help="folder to write")],
+    round_number: Annotated[Optional[int], typer.Option("--round", help="default: the best round")] = None,  # noqa: UP045
     merge: Annotated[bool, typer.Option("--merge", help="merge the adapter into the student's weights")] = False,
 ) -> None:
     """The best round's adapter (or, with --merge, whole model) in a folder of its own."""
-    command = [
-        sys.executable,
-        "-m",
-        "train.export",
-        "--run",
-        str(run_dir),
-        "--to",
-        str(to),
-        *(["--merge"] if merge else []),
-    ]
-    raise typer.Exit(subprocess.call(command))
+    command = python("train.export", "--run", str(run_dir), "--to", str(to))
+    command += ["--round", str(round_number)] if round_number is not None else []
+    with user_errors():
+        foreground([*command, *(["--merge"] if merge else [])], quiet=True)
 
 
 def main() -> None:
     """The console script."""
+    catch_signals()
     app()

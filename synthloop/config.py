@@ -108,7 +108,7 @@ class Generate(Section):
     non_failure_share: float = Field(default=0.25, ge=0, le=1)
     num_demonstrations: int = Field(default=2, ge=0)
     max_depth: int = Field(default=1, ge=1)
-    max_in_flight: int = Field(default=1024, gt=0)
+    max_in_flight: Annotated[int, plugins.Untracked] = Field(default=1024, gt=0)
     prompts: Path | None = None
 
 
@@ -152,10 +152,10 @@ class Train(Section):
     """
 
     objective: str = "sft"
-    args: dict[str, Any] = {}
+    args: plugins.Arguments = {}
     lora: dict[str, Any] = {}
     quantization: dict[str, Any] | None = None
-    accelerate: Literal["auto"] | Path = "auto"
+    accelerate: Annotated[Literal["auto"] | Path, plugins.Untracked] = "auto"
 
 
 class Eval(Section):

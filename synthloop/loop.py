@@ -10,30 +10,33 @@ stage is skipped, a half-done one continues.
 
 from __future__ import annotations
 
-import os
-import shlex
+import re
+import select
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from synthloop import progress
-from synthloop.child import INTERRUPTED, die_with_parent
+from synthloop.child import shown, start
 from synthloop.config import Config, dump
 from synthloop.decisions import decide, hand_over
 from synthloop.errors import StageFailed, UserError
+from synthloop.folders import RUN_MARK, lock, refuse_foreign
+from synthloop.interrupt import Interrupted
 from synthloop.launch import launch
 from synthloop.provenance import write_provenance
-from synthloop.splits import prepare
-from synthloop.store import STAGES, Run, read_json, stage_settings, write_json
+from synthloop.splits import prepare, refuse_other_data
+from synthloop.store import STAGES, Run, Stage, read_json, stage_settings, write_json
 
-CHILD_ENVIRONMENT = {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1", "OMP_WAIT_POLICY": "passive"}
-"""For every stage. OpenMP threads that spin while they wait made a two-thread training take twenty times as long
-beside one busy process (docs/measurements.md)."""
+SILENT_S = 600.0
+"""A child that prints nothing for so long is spoken of (chosen). It is not killed: loading a large model may take as
+long, and only a person can tell."""
 
 
 class Step(NamedTuple):
@@ -50,43 +53,54 @@ class Watcher(Protocol):
 
     def step_progress(self, update: progress.Update) -> None: ...
 
+    def step_silent(self, seconds: float) -> None: ...
+
     def step_ended(self, round: int, step: Step, seconds: float) -> None: ...
 
     def round_ended(self, run: Run, round: int) -> None: ...
 
 
-def open_run(config: Config, root: Path, restart_from: str | None = None) -> Run:
-    """The run at `root`, made where it is new; an existing one must have been made by the same settings.
+@contextmanager
+def open_run(config: Config, root: Path, restart_from: str | None = None) -> Iterator[Run]:
+    """The run at `root`, locked, made where it is new; an existing one must have been made by the same settings.
 
     Args:
         restart_from: 'STAGE' or 'ROUND/STAGE': that stage and all after it are forgotten first.
 
     Raises:
-        UserError: settings changed that a complete stage depends on; the keys and the remedies are named.
+        UserError: settings or data changed that a complete stage depends on (they and the remedies are named), the
+            folder holds something else, or another process writes to the run.
     """
-    resolved = root / "config.resolved.json"
-    if resolved.exists():
-        run = Run(root)
-        with run.lock():
-            if restart_from:
-                forget(run, restart_from)
-            _refuse_changes(run, config)
-    elif restart_from:
+    refuse_foreign(root, [RUN_MARK], f"Give the run a folder of its own, for example --run-dir runs/{config.name}")
+    resolved = root / RUN_MARK
+    if restart_from and not resolved.exists():
         raise UserError(f"--from {restart_from}: {root} is not a run yet.")
     root.mkdir(parents=True, exist_ok=True)
-    write_json(resolved, dump(config))
-    return Run(root)
+    with lock(root):
+        if resolved.exists():
+            run = Run(root)
+            again = to_redo(run, restart_from) if restart_from else []
+            _refuse_changes(run, config, again)
+            for stage in again:
+                stage.forget()
+        write_json(resolved, dump(config))
+        yield Run(root)
 
 
-def _refuse_changes(run: Run, config: Config) -> None:
-    for round in run.rounds():
-        for stage in (*STAGES, "test"):
-            if run.stage(round, stage).is_complete:
-                done = run.stage(round, stage).record()["settings"]
-                _compare(run, done, stage_settings(config, stage), f"{round}/{stage}")
+def _refuse_changes(run: Run, config: Config, again: list[Stage]) -> None:
+    """Raise `UserError` where a complete stage, other than those to be done `again`, was made otherwise."""
     data = run.root / "data" / "splits.json"
+    if data.exists() and "published" not in read_json(data):
+        raise UserError(
+            f"{run.root} was made before runs recorded what their real data held, so nobody can tell whether it "
+            "changed. Use --run-dir DIR (or name=NAME) for a new run."
+        )
+    for stage in (run.stage(round, name) for round in run.rounds() for name in (*STAGES, "test")):
+        if stage.is_complete and stage not in again:
+            _compare(run, stage.record()["settings"], stage_settings(config, stage.name), f"{stage.round}/{stage.name}")
     if data.exists():
         _compare(run, read_json(data)["settings"], stage_settings(config, "data"), "data")
+        refuse_other_data(config, run.config, run.root)
 
 
 def _compare(run: Run, done: Any, asked: Any, where: str) -> None:
@@ -109,18 +123,26 @@ def _differences(one: Any, other: Any, path: str) -> Iterator[str]:
         yield f"{path}: was {one!r}, is now {other!r}"
 
 
-def forget(run: Run, where: str) -> None:
-    """Make a stage and everything after it undone. `where` is 'STAGE' (of the latest round) or 'ROUND/STAGE'."""
+def to_redo(run: Run, where: str) -> list[Stage]:
+    """A stage and everything after it, the last first: one that is killed while it forgets them leaves no gap.
+
+    `where` is 'STAGE' (of the latest round) or 'ROUND/STAGE'.
+    """
     head, _, tail = where.rpartition("/")
     rounds = run.rounds()
     if tail not in STAGES or not rounds or (head and not head.isdigit()):
         raise UserError(f"--from {where}: expected STAGE or ROUND/STAGE, STAGE one of {', '.join(STAGES)}.")
     first = int(head) if head else rounds[-1]
-    for round in rounds:
-        run.stage(round, "test").forget() if round >= max(first, 1) else None
-        for stage in STAGES:
-            if (round, STAGES.index(stage)) >= (first, STAGES.index(tail)):
-                run.stage(round, stage).forget()
+    if first not in rounds:
+        raise UserError(f"--from {where}: {run.root} has no round {first}; it has {', '.join(map(str, rounds))}.")
+    tests = [run.stage(round, "test") for round in rounds if round >= max(first, 1)]
+    after = [
+        (round, name)
+        for round in rounds
+        for name in STAGES
+        if (round, STAGES.index(name)) >= (first, STAGES.index(tail))
+    ]
+    return [*tests, *(run.stage(round, name) for round, name in reversed(after))]
 
 
 def steps(run: Run, round: int) -> Iterator[Step]:
@@ -172,7 +194,7 @@ def execute(run: Run, round: int, step: Step, watcher: Watcher) -> None:
     watcher.step_started(round, step)
     started = time.monotonic()
     with log_path.open("a", encoding="utf-8") as log:
-        log.write(f"$ {shlex.join(step.command)}\n")
+        log.write(f"$ {shown(step.command)}\n")
         log.flush()
         code, tail = _follow(step.command, log, watcher)
     if code != 0:
@@ -184,39 +206,46 @@ def execute(run: Run, round: int, step: Step, watcher: Watcher) -> None:
 
 def _follow(command: list[str], log: Any, watcher: Watcher) -> tuple[int, list[str]]:
     """(exit code, last lines) of a child whose merged output is written to `log` and whose progress is passed on."""
-    environment = {**CHILD_ENVIRONMENT, **os.environ, "SYNTHLOOP_PROGRESS": "1"}
     tail: list[str] = []
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        errors="replace",
-        env=environment,
-        preexec_fn=die_with_parent,
-    ) as child:
-        assert child.stdout is not None
-        for line in child.stdout:
+    streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "bufsize": 0}
+    with start(command, {"SYNTHLOOP_PROGRESS": "1"}, **streams) as child:
+        for line in _lines(child.stdout, watcher):
             if (update := progress.parse(line)) is not None:
                 watcher.step_progress(update)
                 continue
-            log.write(line)
+            log.write(f"{line}\n")
             log.flush()
-            tail = [*tail[-39:], line.rstrip("\n")]
+            tail = [*tail[-39:], line]
     return child.returncode, tail
+
+
+def _lines(stream: Any, watcher: Watcher) -> Iterator[str]:
+    """What a child writes to its pipe, line by line; the watcher is told of each SILENT_S in which nothing came."""
+    ready = select.poll()
+    ready.register(stream)
+    rest, silent = b"", 0.0
+    while True:
+        if not ready.poll(1000 * SILENT_S):
+            silent += SILENT_S
+            watcher.step_silent(silent)
+            continue
+        silent = 0.0
+        if not (read := stream.read(1 << 16)):
+            break
+        *lines, rest = re.split(rb"\r?\n|\r", rest + read)
+        yield from (line.decode("utf-8", "replace") for line in lines)
+    if rest:
+        yield rest.decode("utf-8", "replace")
 
 
 def _failure(code: int, step: Step, tail: list[str], log_path: Path) -> BaseException:
     """The error to raise for a child's exit code, carrying the child's own message."""
-    if code in (INTERRUPTED, -signal.SIGINT):
-        return KeyboardInterrupt()
+    if code in (Interrupted().exit_code, -signal.SIGINT):
+        return Interrupted()
     starts = [index for index, line in enumerate(tail) if line.startswith("error: ")]
     message = "\n".join(_own_words(tail[starts[-1] :])) if starts else "\n".join(tail[-12:])
     name = "+".join(step.stages)
-    # `accelerate launch` ends with 1 whatever its child ended with, and adds a traceback of its own.
-    launched = "launch" in step.command and code == 1 and bool(starts)
-    kind = UserError if code == UserError.exit_code or launched else StageFailed
+    kind = UserError if code == UserError.exit_code else StageFailed
     ended = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     return kind(f"The stage {name} {ended}. Its log: {log_path}\n{message}")
 
@@ -228,28 +257,27 @@ def _own_words(lines: list[str]) -> list[str]:
 
 
 def run_loop(run: Run, watcher: Watcher, track: Callable[[Run, int], None]) -> dict[str, Any]:
-    """Run, or resume, the whole loop under the run's lock.
+    """Run, or resume, the whole loop of a run that `open_run` has locked.
 
     `track(run, round)` is called after each decided round, and once more for the best one when its `test` is measured.
 
     Returns:
         The last `round.json`: its `action` says whether the rounds were used up ('continue') or why it stopped.
     """
-    with run.lock():
-        write_provenance(run)
-        prepare(run.config, run.root)
-        for round in range(run.config.rounds + 1):
-            verdict = _round(run, round, watcher)
-            track(run, round)
-            watcher.round_ended(run, round)
-            if verdict["action"] == "stop":
-                break
-        best: int = verdict["best_round"]
-        if best > 0:
-            execute(run, best, test_step(run, best), watcher)
-            track(run, best)
-            keep_best(run, best)
-        return verdict
+    write_provenance(run)
+    prepare(run.config, run.root)
+    for round in range(run.config.rounds + 1):
+        verdict = _round(run, round, watcher)
+        track(run, round)
+        watcher.round_ended(run, round)
+        if verdict["action"] == "stop":
+            break
+    best: int = verdict["best_round"]
+    if best > 0:
+        execute(run, best, test_step(run, best), watcher)
+        track(run, best)
+        keep_best(run, best)
+    return verdict
 
 
 def keep_best(run: Run, best: int) -> None:

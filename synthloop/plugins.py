@@ -46,11 +46,52 @@ REQUIRED: dict[Kind, tuple[str, ...]] = {
 RoleName = Annotated[str, "role"]
 """The type of a field of a plugin's `Config` that names a role it asks; `synthloop check` sees that it is there."""
 
+Untracked = "untracked"
+"""Marks a field, of a section or of a plugin's `Config`, that may change in a run: `Annotated[int, Untracked]`.
+
+It says where something is or how fast it goes, not what comes out. A field without the mark may not change."""
+
+Arguments = Annotated[dict[str, Any], "arguments"]
+"""The type of a field whose dict goes to a library as it is; of its keys those in HARDWARE may change in a run."""
+
+HARDWARE = frozenset(
+    {
+        # vLLM
+        "gpu_memory_utilization",
+        "tensor_parallel_size",
+        "pipeline_parallel_size",
+        "data_parallel_size",
+        "distributed_executor_backend",
+        "max_num_seqs",
+        "max_num_batched_tokens",
+        "enable_prefix_caching",
+        "enforce_eager",
+        "performance_mode",
+        # TRL
+        "dataloader_num_workers",
+        "per_device_eval_batch_size",  # the loop evaluates with an engine of its own
+    }
+)
+"""Arguments of libraries by which a run is fitted to a machine. What changes the rows of a training step
+(`per_device_train_batch_size`) or the kernels' results by design (`dtype`, `attn_implementation`) is not among them."""
+
 
 def roles_of(settings: BaseModel) -> dict[str, str]:
     """Field -> role, for every field of a plugin's `Config` that is a `RoleName`."""
     fields = type(settings).model_fields
     return {name: getattr(settings, name) for name, field in fields.items() if "role" in field.metadata}
+
+
+def tracked(model: type[BaseModel], plain: dict[str, Any]) -> dict[str, Any]:
+    """`plain`, settings read by `model`, without what may change in a run."""
+    kept = {}
+    for name, value in plain.items():
+        marks = model.model_fields[name].metadata if name in model.model_fields else []
+        if "arguments" in marks and isinstance(value, dict):
+            value = {key: one for key, one in value.items() if key not in HARDWARE}
+        if Untracked not in marks:
+            kept[name] = value
+    return kept
 
 
 SOURCE = re.compile(r"arXiv:\d{4}\.\d{4,5}|https?://[^\s),;]+")
@@ -82,6 +123,20 @@ def about(kind: Kind, name: str) -> About:
         source=source.group().rstrip(".") if source else None,
         example=textwrap.dedent(f"    {example.group(1)}") if example else None,
     )
+
+
+def refuse_shadows() -> None:
+    """Raise `UserError` where a module on PYTHONPATH stands in front of one of our packages; nothing is imported."""
+    ours = Path(__file__).parents[1]
+    for name in sorted({package.partition(".")[0] for package in PACKAGES.values()}):
+        found = importlib.util.find_spec(name)
+        assert found is not None, name
+        place = found.origin or next(iter(found.submodule_search_locations or ()))
+        if ours not in Path(place).parents:
+            raise UserError(
+                f"{place} stands in front of synthloop's own package '{name}'. Keep plugins in a folder without "
+                f"a module of that name, and take the other folder off PYTHONPATH."
+            )
 
 
 def names(kind: Kind) -> list[str]:

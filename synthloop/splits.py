@@ -11,12 +11,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from synthloop import similarity
+from synthloop import plugins, similarity
 from synthloop.config import Config, Splits
 from synthloop.errors import UserError
 from synthloop.records import Example
@@ -52,10 +53,50 @@ def prepare(config: Config, root: Path) -> dict[str, Any]:
     return record
 
 
+def load(task: Task) -> dict[str, list[Example]]:
+    """Every split as the task publishes it."""
+    return {name: list(task.load(name)) for name in ("train", "validation", "test")}
+
+
+def content(published: dict[str, list[Example]]) -> dict[str, str]:
+    """Split -> the hash of what its rows say, in their order: not of where they stand, nor of how they are shown."""
+    hashes = {}
+    for name, rows in published.items():
+        digest = hashlib.sha256()
+        for row in rows:
+            digest.update(json.dumps([row.id, row.answer, row.slice, row.meta], sort_keys=True).encode())
+        hashes[name] = digest.hexdigest()
+    return hashes
+
+
+def refuse_other_data(config: Config, before: Config, root: Path) -> None:
+    """Refuse a config whose task gives other rows than the run at `root`, of the config `before`, was split from.
+
+    A hub data set is asked for again only where its settings are others.
+
+    Raises:
+        UserError: naming the splits that differ and the settings that say where they are.
+    """
+    task = open_task(config.task.name, config.task.settings)
+    if getattr(task.config, "dataset", None) is not None and config.task == before.task:
+        return
+    then, now = read_json(root / "data" / "splits.json")["published"], content(load(task))
+    changed = [name for name in now if now[name] != then[name]]
+    if changed:
+        places = sorted(config.task.settings.keys() - plugins.tracked(type(task.config), config.task.settings).keys())
+        told = ", ".join(f"task.{name}={config.task.settings[name]}" for name in places)
+        raise UserError(
+            f"{root}: the real data changed since the run split it: other rows in {', '.join(changed)}"
+            f"{f' ({told})' if told else ''}. Put the former rows back, or use "
+            "--run-dir DIR (or name=NAME) for a new run."
+        )
+
+
 def split(task: Task, cfg: Splits, seed: int) -> tuple[dict[str, list[Example]], dict[str, Any]]:
     """The four splits and what is worth recording about them (duplicates, near-duplicates, unused rows)."""
-    published = {name: list(task.load(name)) for name in ("train", "validation", "test")}
+    published = load(task)
     unique, notes = _distinct(published)
+    notes["published"] = content(published)
     _refuse_overlap(unique, cfg, notes)
     groups = _group(unique, cfg.near_duplicate, notes)
     source = "validation" if unique["validation"] else "train"

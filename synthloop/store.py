@@ -8,7 +8,6 @@ checkpoints there; generation is answered by the journal). One writer per run ho
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -19,9 +18,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
+from pydantic import BaseModel
+
 from synthloop import plugins
-from synthloop.config import Config, dump, parse
+from synthloop.config import Config, RoleConfig, dump, parse
 from synthloop.errors import UserError
+from synthloop.folders import RUN_MARK, lock
 from synthloop.jsonl import read_jsonl
 from synthloop.records import Record, Review
 from synthloop.task import open_task
@@ -45,26 +47,6 @@ SETTINGS: dict[str, tuple[str, ...]] = {
     "decide": ("decide",),
 }
 """The config sections whose change invalidates a stage. Inputs carry the rest, by their hashes."""
-
-UNTRACKED = {
-    "accelerate",
-    "max_in_flight",
-    "gpu_memory_utilization",
-    "tensor_parallel_size",
-    "pipeline_parallel_size",
-    "data_parallel_size",
-    "max_num_seqs",
-    "enforce_eager",
-    "base_urls",
-    "api_key_env",
-    "max_concurrency",
-    "timeout_s",
-    "max_retries",
-    "give_up_s",
-    "path",
-    "dataloader_num_workers",
-}
-"""Keys that say where or how fast, not what: left out of every fingerprint."""
 
 
 def sha256(path: Path) -> str:
@@ -129,21 +111,33 @@ def _flush(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _tracked(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _tracked(one) for key, one in value.items() if key not in UNTRACKED}
-    return [_tracked(one) for one in value] if isinstance(value, list) else value
+def section_settings(config: Config, name: str) -> Any:
+    """A config section as plain values, without the fields that are marked `plugins.Untracked`."""
+    section, plain = getattr(config, name), dump(config)[name]
+    if name == "task":
+        return plugins.tracked(plugins.load("task", config.task.name).Config, plain)
+    if name == "student":
+        return _engine_settings(config.student, plain)
+    if name == "roles":
+        return {
+            role: [_engine_settings(one, values) for one, values in zip(members, plain[role], strict=True)]
+            for role, members in config.roles.items()
+        }
+    return plugins.tracked(type(section), plain) if isinstance(section, BaseModel) else plain
+
+
+def _engine_settings(role: RoleConfig, plain: dict[str, Any]) -> dict[str, Any]:
+    return plugins.tracked(plugins.load("engine", role.engine).Config, plain)
 
 
 def stage_settings(config: Config, stage: str) -> dict[str, Any]:
-    """The settings that matter to `stage`: hardware and paths left out, own prompt files by content."""
-    plain = dump(config)
-    settings = {section: _tracked(plain[section]) for section in SETTINGS[stage]}
+    """The settings that matter to `stage`: what is marked as untracked left out, own prompt files by content."""
+    settings = {section: section_settings(config, section) for section in SETTINGS[stage]}
     if stage in ("generate", "curate"):
         settings["files"] = {name: sha256(path) for name, path in _files(config, stage) if path.exists()}
     if stage in ("eval", "test", "search"):
         judge = open_task(config.task.name, config.task.settings).judge_role
-        settings |= {"roles": {judge: _tracked(plain["roles"].get(judge))}} if judge is not None else {}
+        settings |= {"roles": {judge: section_settings(config, "roles").get(judge)}} if judge is not None else {}
     if stage == "eval" and config.collapse.controls is not None and config.collapse.controls.exists():
         settings["files"] = {"collapse.controls": sha256(config.collapse.controls)}
     return settings
@@ -266,6 +260,10 @@ class Run:
     """A run directory and its config."""
 
     def __init__(self, root: Path) -> None:
+        """Raises `UserError` where there is no run in the folder `root`."""
+        if not (root / RUN_MARK).is_file():
+            found = "it holds no config.resolved.json" if root.is_dir() else "no such folder"
+            raise UserError(f"{root} is not a run: {found}. `synthloop run CONFIG` makes one, in runs/<name>.")
         self.root = root
         self.config = parse(Config, read_json(root / "config.resolved.json"), str(root / "config.resolved.json"))
 
@@ -319,11 +317,5 @@ class Run:
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run's writer lock. Raises `UserError` where another process holds it."""
-        with (self.root / "run.lock").open("w") as handle:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise UserError(
-                    f"{self.root}: another process is writing to this run. Wait for it, or stop it."
-                ) from error
+        with lock(self.root):
             yield

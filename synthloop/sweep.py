@@ -14,6 +14,7 @@ from typing import Any
 
 from synthloop.config import parse
 from synthloop.errors import UserError
+from synthloop.folders import refuse_foreign
 from synthloop.launch import launch
 from synthloop.records import Record
 from synthloop.store import Run, read_json, stage_settings, write_json
@@ -51,7 +52,8 @@ def prepare(
     """Write `folder`/sweep_plan.json, or find the same one there.
 
     Raises:
-        UserError: no synthetic data in that round, a list that does not parse, or `folder` holds another sweep.
+        UserError: no synthetic data in that round, a list that does not parse, or `folder` holds another sweep
+            or anything else.
     """
     curated = [one for one in run.rounds() if run.stage(one, "curate").is_complete]
     if not curated or (round is not None and round not in curated):
@@ -65,6 +67,7 @@ def prepare(
         max_real_rows=max_real_rows,
         settings=stage_settings(run.config, "trials") | stage_settings(run.config, "search"),
     )
+    refuse_foreign(folder, ["sweep_plan.json"], "Give --to a folder of the sweep's own.")
     path = folder / "sweep_plan.json"
     if path.exists() and parse(SweepPlan, read_json(path), str(path)) != asked:
         raise UserError(f"{path} is of a sweep with other options or settings. Give --to another folder, or delete it.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+from contextlib import suppress
 from typing import Any
 
 from rich.box import SIMPLE
@@ -12,9 +12,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from synthloop.child import shown
 from synthloop.loop import Step
 from synthloop.progress import Update
 from synthloop.report import build
+from synthloop.screen import visible
 from synthloop.store import Run
 
 
@@ -95,6 +97,7 @@ class Terminal:
             SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
         )
         self._bar: Any = None
+        self.num_steps = 0
         self._table = round_table(build(run))
         self._live = Live(self._view(), console=console, refresh_per_second=4) if console.is_terminal else None
 
@@ -105,18 +108,25 @@ class Terminal:
 
     def __exit__(self, *_: object) -> None:
         if self._live:
-            self._live.stop()
+            with suppress(OSError):  # after a SIGHUP the terminal may be gone
+                self._live.stop()
 
     def _view(self) -> Group:
         return Group(self._table, self._progress)
 
     def step_started(self, round: int, step: Step) -> None:
-        self._say(f"round {round} $ {shlex.join(step.command)}", style="dim")
+        self.num_steps += 1
+        self._say(f"round {round} $ {shown(step.command)}", style="dim")
         self._bar = self._progress.add_task(f"round {round} {'+'.join(step.stages)}", total=None)
 
     def step_progress(self, update: Update) -> None:
         if self._bar is not None:
             self._progress.update(self._bar, completed=update.done, total=update.total)
+
+    def step_silent(self, seconds: float) -> None:
+        self._say(
+            f"The stage has printed nothing for {seconds / 60:.0f} min. Ctrl-C ends it; the same command resumes."
+        )
 
     def step_ended(self, round: int, step: Step, seconds: float) -> None:
         self._progress.remove_task(self._bar)
@@ -133,4 +143,4 @@ class Terminal:
             self._live.update(self._view())
 
     def _say(self, line: str, style: str | None = None) -> None:
-        self._console.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+        self._console.print(visible(line), style=style, highlight=False, markup=False, soft_wrap=True)

@@ -98,5 +98,5 @@ def read_trials(folder: Path) -> list[tuple[Trained, Path]]:
         for path in sorted(folder.glob("*/trial.json"))
     ]
     if not found:
-        raise UserError(f"{folder}: no trained trial. Run `python -m train.trials` for that round first.")
+        raise UserError(f"{folder}: no trained trial. Run `synthloop search` for that round first.")
     return found

@@ -1,5 +1,7 @@
 """The quickstart made small: one round through every real part, in about two minutes on two cores."""
 
+import hashlib
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -39,3 +41,29 @@ def run(root: Path, *overrides: str) -> str:
     done = subprocess.run(command(root, *overrides), capture_output=True, text=True, check=False, cwd=ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
+
+
+DATA_FILES = (
+    "data/*.jsonl",
+    "round-*/*.jsonl",
+    "round-*/funnel.json",
+    "round-*/mix.json",
+    "round-*/round.json",
+    "round-*/collapse.json",
+    "round-*/eval/*",
+    "round-*/adapter/*",
+    "round-*/trials/*/adapter/*",
+)
+"""What must be the same, byte by byte, however often a run was killed."""
+
+
+def contents(root: Path) -> dict[str, str]:
+    """Path -> hash of every file of DATA_FILES."""
+    files = sorted({path for pattern in DATA_FILES for path in root.glob(pattern) if path.is_file()})
+    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def asked(root: Path) -> list[tuple[str, str]]:
+    """(key, reply) of every request in the journal."""
+    with sqlite3.connect(root / "journal.sqlite") as db:
+        return sorted(db.execute("SELECT key, reply FROM replies"))

@@ -43,6 +43,30 @@ def test_heavy_packages_are_imported_where_they_are_needed_not_at_the_top(path: 
     assert not names & subclasses, f"{relative(path)} imports {names & subclasses} at the top"
 
 
+def calls(path: Path) -> set[str]:
+    """What a module calls, as written: 'print', 'subprocess.run'."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+
+
+@pytest.mark.parametrize(
+    ("names", "owners"),
+    [
+        # Stages are started in child.py; the others start vLLM, a confined program and git.
+        (
+            {f"subprocess.{name}" for name in ("Popen", "run", "call", "check_call", "check_output")},
+            {"synthloop/child.py", "synthloop/engines/_managed_server.py", "synthloop/provenance.py"}
+            | {"generate/sandbox.py"},
+        ),
+        # Text for people goes through screen.py; the others speak to the loop and to the sandbox.
+        ({"print"}, {"synthloop/screen.py", "synthloop/progress.py", "generate/_probe.py"}),
+    ],
+    ids=["children", "text"],
+)
+def test_one_place_starts_stages_and_one_shows_text(names: set[str], owners: set[str]) -> None:
+    assert {relative(path) for path in MODULES if calls(path) & names} == owners
+
+
 def test_no_module_shadows_the_standard_library_or_a_dependency() -> None:
     taken = set(sys.stdlib_module_names) | set(importlib.metadata.packages_distributions())
     top = {path.name for path in ROOT.iterdir() if path.is_dir() and (path / "__init__.py").exists()}

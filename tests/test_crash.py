@@ -1,89 +1,57 @@
 """The real loop, killed with SIGKILL in every stage and run again, ends as one that was never killed."""
 
-import hashlib
 import os
 import signal
-import sqlite3
 import subprocess
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from scripts.kill_at_random import group
 from tests import small_run
 
-DATA_FILES = (
-    "data/*.jsonl",
-    "round-*/*.jsonl",
-    "round-*/funnel.json",
-    "round-*/mix.json",
-    "round-*/round.json",
-    "round-*/collapse.json",
-    "round-*/eval/*",
-    "round-*/adapter/*",
-    "round-*/trials/*/adapter/*",
-)
-
-
-def num_replies(root: Path, stage: str) -> int:
-    """Replies in the journal that this stage asked for; 0 while it cannot be read."""
-    if not (root / "journal.sqlite").exists():
-        return 0
-    try:
-        with sqlite3.connect(f"file:{root / 'journal.sqlite'}?mode=ro", uri=True, timeout=1) as db:
-            return int(db.execute("SELECT COUNT(*) FROM replies WHERE stage = ?", (stage,)).fetchone()[0])
-    except sqlite3.OperationalError:
-        return 0
-
-
-def exists(pattern: str) -> Callable[[Path], bool]:
-    return lambda root: any(root.glob(pattern))
-
-
-KILL_POINTS: dict[str, Callable[[Path], bool]] = {
-    "in the baseline's evaluation": exists("round-000/eval.partial/eval/probe.jsonl"),
-    "in generation": lambda root: num_replies(root, "1/generate") >= 150,
-    "in curation": exists("round-001/logs/curate.log"),
-    "in the training of the second trial": exists("round-001/trials.partial/trials/*-seed-0/trial.json"),
-    "in the search": exists("round-001/logs/search.log"),
-    "in the mix": exists("round-001/logs/mix.log"),
-    "in the middle of training": exists("round-001/train.partial/checkpoints/checkpoint-4/complete"),
-    "in the round's evaluation": exists("round-001/eval.partial/eval/probe.jsonl"),
-    "in the final test": exists("round-001/logs/test.log"),
+KILL_POINTS = {
+    "while the data is split": "1 */data/splits.json*",
+    "in the baseline's evaluation": "1 */round-000/eval.partial/eval/gate.jsonl*",
+    "in generation": "150 INSERT INTO replies*",
+    "in curation": "1 */curate.partial/rejected.jsonl*",
+    "in the training of the second trial": "1 */trials/amount-1-seed-0/checkpoints/*/complete",
+    "in the search": "1 */search.partial/search.json*",
+    "in the mix": "1 */mix.partial/mix.json*",
+    "in the middle of training": "1 */train.partial/checkpoints/checkpoint-6/complete",
+    "in the round's evaluation": "1 */round-001/eval.partial/eval/gate.jsonl*",
+    "in the decision": "1 */round-001/decide.partial/round.json*",
+    "in the final test": "1 */round-001/test.partial/eval/test.json*",
 }
+"""By tests/kill_points/sitecustomize.py; a pattern that nothing fits lets the run end, and the test fails."""
 
 
-def kill_at(root: Path, reached: Callable[[Path], bool]) -> bool:
-    """Start the loop, SIGKILL it once `reached`; whether it was still running then."""
+def run_until(root: Path, point: str) -> tuple[int, str]:
+    """Start the loop, which is killed at `point`; its exit code and output."""
+    path = os.pathsep.join([str(small_run.ROOT / "tests" / "kill_points"), str(small_run.ROOT)])
+    environment = {**os.environ, "PYTHONPATH": path, "KILL_AT": point}
     command = small_run.command(root, "tracking.wandb=off")
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT, cwd=small_run.ROOT) as process:
-        while not reached(root):
-            if process.poll() is not None:
-                return False
-            time.sleep(0.005)
-        os.kill(process.pid, signal.SIGKILL)
-    return True
-
-
-def contents(root: Path) -> dict[str, str]:
-    files = sorted({path for pattern in DATA_FILES for path in root.glob(pattern) if path.is_file()})
-    return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def asked(root: Path) -> list[tuple[str, str]]:
-    with sqlite3.connect(root / "journal.sqlite") as db:
-        return sorted(db.execute("SELECT key, reply FROM replies"))
+    output = root.with_suffix(".log")
+    with output.open("w") as out:
+        loop = subprocess.Popen(
+            command, stdout=out, stderr=out, cwd=small_run.ROOT, env=environment, start_new_session=True
+        )
+        code = loop.wait()
+    while group(loop.pid):  # the kernel is killing what the loop had started
+        time.sleep(0.01)
+    return code, output.read_text()
 
 
 @pytest.mark.slow
 def test_killed_in_every_stage_it_ends_byte_identical(whole_run: Path, tmp_path: Path) -> None:
     killed = tmp_path / "killed"
-    for name, reached in KILL_POINTS.items():
-        assert kill_at(killed, reached), f"the loop ended before it was killed {name}"
+    for name, point in KILL_POINTS.items():
+        code, output = run_until(killed, point)
+        assert code == -signal.SIGKILL, f"the loop ended with {code} and was not killed {name}: {output}"
     small_run.run(killed, "tracking.wandb=off")
-    expected, found = contents(whole_run), contents(killed)
+    expected, found = small_run.contents(whole_run), small_run.contents(killed)
     assert {"round-001/adapter/adapter_model.safetensors", "round-001/candidates.jsonl"} <= expected.keys()
     assert found == expected, {name for name in expected | found if expected.get(name) != found.get(name)}
     # The journal refuses a second reply to one request, so equal contents mean that none was asked twice.
-    assert asked(killed) == asked(whole_run), "a reply was lost, or another was asked for"
+    assert small_run.asked(killed) == small_run.asked(whole_run), "a reply was lost, or another was asked for"

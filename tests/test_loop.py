@@ -1,24 +1,29 @@
 """The loop alone, over scripted stages that use the real store (tests/fake_stages.py)."""
 
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, ClassVar
 
 import pytest
 
-from synthloop import loop, report, tracking
+from synthloop import loop, report, splits, tracking
 from synthloop.config import Config, parse
 from synthloop.errors import StageFailed, SynthloopError, UserError
+from synthloop.folders import lock
 from synthloop.loop import Step
 from synthloop.progress import Update
 from synthloop.store import Run, write_json
+from synthloop.task import TaskConfig
 from tests import fake_stages
 
 
 class Silent:
     def step_started(self, round: int, step: Step) -> None: ...
     def step_progress(self, update: Update) -> None: ...
+    def step_silent(self, seconds: float) -> None: ...
     def step_ended(self, round: int, step: Step, seconds: float) -> None: ...
     def round_ended(self, run: Run, round: int) -> None: ...
 
@@ -67,10 +72,15 @@ def stages_in_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def start(root: Path, script: dict[str, Any], loaded: Config | None = None, restart_from: str | None = None) -> Run:
-    run = loop.open_run(loaded or config(), root, restart_from)
-    write_json(root / "script.json", script)
-    loop.run_loop(run, Silent(), tracking.Tracker(run))
+    with loop.open_run(loaded or config(), root, restart_from) as run:
+        write_json(root / "script.json", script)
+        loop.run_loop(run, Silent(), tracking.Tracker(run))
     return run
+
+
+def opened(root: Path, loaded: Config | None = None, restart_from: str | None = None) -> Run:
+    with loop.open_run(loaded or config(), root, restart_from) as run:
+        return run
 
 
 def calls(root: Path) -> list[str]:
@@ -149,7 +159,120 @@ def test_hardware_tracking_and_more_rounds_may_change(tmp_path: Path) -> None:
 def test_from_names_the_stages_when_it_does_not_know_one(tmp_path: Path) -> None:
     start(tmp_path, {})
     with pytest.raises(UserError, match="expected STAGE or ROUND/STAGE"):
-        loop.open_run(config(), tmp_path, "trian")
+        opened(tmp_path, restart_from="trian")
+
+
+def test_from_that_is_refused_forgets_nothing(tmp_path: Path) -> None:
+    start(tmp_path, {})
+    with pytest.raises(UserError, match="task.num_train"):
+        start(tmp_path, {}, config(task={"name": "word_problems", "num_train": 5}), restart_from="2/train")
+    assert opened(tmp_path).stage(2, "train").is_complete
+    assert opened(tmp_path).stage(3, "decide").is_complete
+
+
+def test_from_refuses_a_round_that_is_not_there(tmp_path: Path) -> None:
+    start(tmp_path, {})
+    with pytest.raises(UserError, match="has no round 9; it has 0, 1, 2, 3"):
+        opened(tmp_path, restart_from="9/train")
+    assert opened(tmp_path).stage(1, "train").is_complete
+
+
+def test_a_folder_with_anything_else_in_it_is_left_alone(tmp_path: Path) -> None:
+    files = {"mine.yaml": "rounds: 1", "data/train.jsonl": "{}", "data/test.jsonl": "{}"}
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match="left alone: data, mine.yaml. Give the run .* --run-dir runs/x"):
+        opened(tmp_path)
+    assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == files.keys()
+    assert {name: (tmp_path / name).read_text() for name in files} == files
+
+
+def test_what_a_killed_first_start_left_is_gone_on_with(tmp_path: Path) -> None:
+    (tmp_path / "run.lock").touch()
+    (tmp_path / "config.resolved.json.tmp").write_text('{"name": "x", "ro')
+    assert start(tmp_path, {}).rounds() == [0, 1, 2, 3]
+
+
+def test_of_two_starts_on_one_folder_the_second_changes_nothing(tmp_path: Path) -> None:
+    with loop.open_run(config(), tmp_path) as run:
+        before = (tmp_path / "config.resolved.json").read_bytes()
+        with pytest.raises(UserError, match="another process"):
+            opened(tmp_path, config(seed=1))
+        assert (tmp_path / "config.resolved.json").read_bytes() == before
+        assert run.config.seed == 0
+    (tmp_path / "new").mkdir()
+    with lock(tmp_path / "new"), pytest.raises(UserError, match="another process"):
+        opened(tmp_path / "new")
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["run.lock"]
+
+
+def write_data(folder: Path, answer: str = "1") -> dict[str, Any]:
+    """A folder of training rows, and the task that reads it; `answer` is that of the first row."""
+    folder.mkdir()
+    rows = [{"input": f"thing {n} and thing {n * n}", "output": str(n) if n else answer} for n in range(60)]
+    (folder / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    return {"name": "jsonl", "path": str(folder), "train": "rows.jsonl", "scorer": "exact"}
+
+
+def split_run(root: Path, task: dict[str, Any]) -> None:
+    with loop.open_run(config(task=task), root) as run:
+        splits.prepare(run.config, root)
+
+
+def test_the_data_of_a_run_may_move_and_may_not_change(tmp_path: Path) -> None:
+    task, other = write_data(tmp_path / "here"), write_data(tmp_path / "other", answer="2")
+    root = tmp_path / "run"
+    split_run(root, task)
+    split_run(root, {**write_data(tmp_path / "there"), "train": ["rows.jsonl"]})
+    resolved = (root / "config.resolved.json").read_text()
+    assert "there" in resolved
+    with pytest.raises(UserError, match="other rows in train .*task.path=.*other, task.train=rows.jsonl") as caught:
+        split_run(root, other)
+    assert "--run-dir DIR" in str(caught.value)
+    assert (root / "config.resolved.json").read_text() == resolved
+    (tmp_path / "there" / "rows.jsonl").write_bytes((tmp_path / "other" / "rows.jsonl").read_bytes())
+    with pytest.raises(UserError, match="task.path=.*there"):
+        split_run(root, {**task, "path": str(tmp_path / "there")})
+
+
+def test_a_setting_called_path_is_tracked_unless_its_owner_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = ModuleType("some.task")
+    plugin.Config = type("Config", (TaskConfig,), {"__annotations__": {"path": str}})  # type: ignore[attr-defined]
+    plugin.METRIC, plugin.score, plugin.load = "m", None, lambda cfg, split: iter(())  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "some.task", plugin)
+    start(tmp_path, {}, config(task={"name": "some.task", "path": "a"}))
+    with pytest.raises(UserError, match="task.path: was 'a', is now 'b'"):
+        start(tmp_path, {}, config(task={"name": "some.task", "path": "b"}))
+
+
+def test_a_run_that_does_not_say_what_its_data_held_is_refused_in_one_line(tmp_path: Path) -> None:
+    split_run(tmp_path / "run", write_data(tmp_path / "data"))
+    record = tmp_path / "run" / "data" / "splits.json"
+    write_json(record, {key: value for key, value in json.loads(record.read_text()).items() if key != "published"})
+    with pytest.raises(UserError, match="was made before runs recorded") as caught:
+        split_run(tmp_path / "run", {**write_data(tmp_path / "moved")})
+    assert "\n" not in str(caught.value)
+
+
+def test_a_silent_child_is_spoken_of_and_its_output_comes_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    monkeypatch.setattr(loop, "SILENT_S", 0.01)
+
+    class Speaking(Silent):
+        told: ClassVar[list[float]] = []
+
+        def step_silent(self, seconds: float) -> None:
+            self.told.append(seconds)
+            if len(self.told) == 2:  # the second silence ends here
+                os.write(writer, "one\r\nt\xe9".encode() + b"\xff\rthree")
+                os.close(writer)
+
+    with open(reader, "rb", buffering=0) as stream:
+        assert list(loop._lines(stream, Speaking())) == ["one", "t\xe9\ufffd", "three"]
+    assert Speaking.told == [0.01, 0.02]
 
 
 def test_metrics_hold_the_fixed_keys(tmp_path: Path) -> None:
@@ -167,7 +290,7 @@ def test_a_child_process_is_logged_followed_and_its_exit_code_understood(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int, kind: type[SynthloopError] | None
 ) -> None:
     monkeypatch.undo()
-    run = loop.open_run(config(), tmp_path)
+    run = opened(tmp_path)
     write_json(tmp_path / "script.json", {"exit": {"1/mix": code}})
     command = [sys.executable, "-m", "tests.fake_stages", "--run", str(tmp_path), "--round", "1", "mix"]
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))

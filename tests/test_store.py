@@ -1,5 +1,6 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,6 +66,26 @@ def test_hardware_and_paths_stay_out_of_the_fingerprint() -> None:
 
     assert settings(accelerate="a.yaml") == settings(accelerate="b.yaml")
     assert settings(lora={"r": 8}) != settings(lora={"r": 16})
+    assert settings(args={"dataloader_num_workers": 1}) == settings(args={"dataloader_num_workers": 2})
+    assert settings(args={"per_device_train_batch_size": 1}) != settings(args={"per_device_train_batch_size": 2})
+
+
+@pytest.mark.parametrize(
+    ("tracked", "one", "other"),
+    [
+        (False, {"engine": "server", "base_urls": ["http://a"]}, {"engine": "server", "base_urls": ["http://b"]}),
+        (False, {"args": {"tensor_parallel_size": 1}}, {"args": {"max_num_batched_tokens": 8}}),
+        (True, {"args": {"dtype": "float32"}}, {"args": {"dtype": "bfloat16"}}),
+        (True, {"sampling": {"path": 1}}, {"sampling": {"path": 2}}),
+    ],
+)
+def test_a_teacher_may_move_to_other_hardware(tracked: bool, one: dict[str, Any], other: dict[str, Any]) -> None:
+    def settings(teacher: dict[str, Any]) -> dict[str, Any]:
+        return stage_settings(
+            parse(Config, {**CONFIG, "roles": {"teacher": {"model": "t", **teacher}}}, "x"), "generate"
+        )
+
+    assert (settings(one) != settings(other)) == tracked
 
 
 def test_a_row_that_does_not_fit_names_file_and_line(tmp_path: Path) -> None:

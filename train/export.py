@@ -13,11 +13,13 @@ from __future__ import annotations
 import argparse
 import logging
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 from synthloop.child import run_child, stage_parser
 from synthloop.errors import UserError
+from synthloop.folders import refuse_foreign
 from synthloop.store import Run, read_json, write_json
 
 log = logging.getLogger("synthloop.export")
@@ -38,20 +40,20 @@ def export(run: Run, round: int | None, target: Path, merge: bool) -> None:
         )
     if not run.stage(number, "train").is_complete:
         raise UserError(f"{run.root}: round {number} was not trained. Rounds: {', '.join(map(str, run.rounds()))}.")
-    if target.exists() and any(target.iterdir()):
-        raise UserError(f"{target} is not empty. Choose another folder with --to.")
-    partial = target.with_name(target.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    if merge:
-        merge_adapter(run, adapter, partial)
-    else:
-        shutil.copytree(adapter, partial)
-    facts = provenance(run, number, merge)
-    write_json(partial / "provenance.json", facts)
-    (partial / "README.md").write_text(model_card(facts), encoding="utf-8")
-    if target.exists():
-        target.rmdir()
-    partial.rename(target)
+    refuse_foreign(target, (), "Choose another folder with --to.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{target.name}-", dir=target.parent) as scratch:
+        partial = Path(scratch) / target.name
+        if merge:
+            merge_adapter(run, adapter, partial)
+        else:
+            shutil.copytree(adapter, partial)
+        facts = provenance(run, number, merge)
+        write_json(partial / "provenance.json", facts)
+        (partial / "README.md").write_text(model_card(facts), encoding="utf-8")
+        if target.exists():
+            target.rmdir()
+        partial.rename(target)
     log.info("export: round %d of %s is in %s.", number, run.root, target)
 
 

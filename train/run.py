@@ -33,6 +33,7 @@ from synthloop import plugins
 from synthloop.child import open_run, run_child, stage_parser
 from synthloop.config import Config, TrainJob, describe, dump, parse, read_yaml
 from synthloop.errors import UserError
+from synthloop.folders import refuse_foreign
 from synthloop.launch import refuse_lone_process, use_one_gpu
 from synthloop.provenance import versions
 from synthloop.randomness import derive_seed
@@ -202,10 +203,9 @@ def folder_writer(folder: Path, settings: dict[str, Any], state: Any) -> Iterato
     """
     mark = folder / "train.partial.json"
     if state.is_main_process:
+        refuse_foreign(folder, [mark.name], "Choose another --output.")
         if mark.exists():
             refuse_other(folder, settings)
-        elif (folder / "adapter").exists() or (folder / "checkpoints").exists():
-            raise UserError(f"{folder} holds an adapter or checkpoints of something else. Choose another --output.")
         write_json(mark, settings)
     state.wait_for_everyone()
     out = Writer(folder, {})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import model_validator
 
 from synthloop.errors import UserError
 from synthloop.jsonl import OtherFormat, read_jsonl
+from synthloop.plugins import Untracked
 from synthloop.task import TaskConfig
 
 Names = str | tuple[str, ...]
@@ -24,7 +25,7 @@ class SourceConfig(TaskConfig):
 
     WITHOUT_HUB: ClassVar = "Without the hub, set task.path to a folder with the published files."
 
-    path: Path | None = None
+    path: Annotated[Path | None, Untracked] = None
     dataset: str | None = None
     subset: str | None = None
     revision: str | None = None
@@ -48,9 +49,9 @@ class SplitConfig(SourceConfig):
 
     WITHOUT_HUB: ClassVar = "Without the hub, name local files: task.dataset=null task.train=FILE task.test=FILE."
 
-    train: Names | None = None
-    validation: Names | None = None
-    test: Names | None = None
+    train: Annotated[Names | None, Untracked] = None
+    validation: Annotated[Names | None, Untracked] = None
+    test: Annotated[Names | None, Untracked] = None
 
     @model_validator(mode="after")
     def _has_train(self) -> SplitConfig:

@@ -17,10 +17,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 from eval.scoring import exact
 from synthloop.errors import UserError
 from synthloop.jsonl import read_text
+from synthloop.plugins import Untracked
 from synthloop.records import Example, Score
 from synthloop.task import TaskConfig, make_example
 
@@ -30,7 +32,7 @@ METRIC = "exact_match"
 class Config(TaskConfig):
     """Where the published files are. `path` is the folder that holds them."""
 
-    path: Path
+    path: Annotated[Path, Untracked]
     train_file: str = "english-train-medium"
     validation_file: str = "english-dev"
     test_file: str = "english-uncovered-test"

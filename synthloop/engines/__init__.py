@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
-from synthloop import upstream
+from synthloop import plugins, upstream
 from synthloop.engines._fingerprint import folder_fingerprint
 from synthloop.errors import UserError
 from synthloop.journal import Journal, request_key
@@ -47,7 +47,7 @@ class EngineConfig(BaseModel):
     model: str
     revision: str | None = None
     tokenizer: str | None = None
-    args: dict[str, Any] = {}
+    args: plugins.Arguments = {}
     sampling: dict[str, Any] = {}
     chat_template_kwargs: dict[str, Any] = {}
 

@@ -25,7 +25,7 @@ import dataclasses
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
@@ -34,6 +34,7 @@ from synthloop import chat
 from synthloop.engines import EngineConfig, _openai
 from synthloop.engines._vllm import check_args, engine_args
 from synthloop.errors import UserError
+from synthloop.plugins import Untracked
 from synthloop.records import Completion, Request
 
 if TYPE_CHECKING:
@@ -55,18 +56,18 @@ class Config(EngineConfig):
     log-probability asked for, or 64 MiB where the request does not tell their number.
     """
 
-    base_urls: tuple[str, ...] = ()
-    api_key_env: str | None = None
+    base_urls: Annotated[tuple[str, ...], Untracked] = ()
+    api_key_env: Annotated[str | None, Untracked] = None
     dialect: _openai.Dialect = "vllm"
     serve: bool = False
-    start_timeout_s: float = Field(default=900.0, gt=0)
-    max_concurrency: int = Field(default=64, gt=0)
-    timeout_s: float = Field(default=600.0, gt=0)
-    max_retries: int = Field(default=5, ge=0)
-    backoff_s: float = Field(default=0.5, gt=0)
-    cool_down_s: float = Field(default=15.0, gt=0)
-    give_up_s: float = Field(default=300.0, gt=0)
-    max_reply_bytes: int | None = Field(default=None, gt=0)
+    start_timeout_s: Annotated[float, Untracked] = Field(default=900.0, gt=0)
+    max_concurrency: Annotated[int, Untracked] = Field(default=64, gt=0)
+    timeout_s: Annotated[float, Untracked] = Field(default=600.0, gt=0)
+    max_retries: Annotated[int, Untracked] = Field(default=5, ge=0)
+    backoff_s: Annotated[float, Untracked] = Field(default=0.5, gt=0)
+    cool_down_s: Annotated[float, Untracked] = Field(default=15.0, gt=0)
+    give_up_s: Annotated[float, Untracked] = Field(default=300.0, gt=0)
+    max_reply_bytes: Annotated[int | None, Untracked] = Field(default=None, gt=0)
 
     @model_validator(mode="after")
     def _one_kind(self) -> Config:

@@ -6,7 +6,6 @@ import asyncio
 import json
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -217,11 +216,9 @@ def test_an_endpoint_that_comes_back_is_used_again(endpoints: list[FakeEndpoint]
 def test_all_endpoints_dead_fails_the_stage_and_names_them(endpoints: list[FakeEndpoint]) -> None:
     urls = tuple(f"http://127.0.0.1:{free_port()}/v1" for _ in range(2))
     engine = server.open(server.Config(model="m", base_urls=urls, **FAST))
-    started = time.monotonic()
     with pytest.raises(StageFailed) as failed:
         complete_all(engine, asks(10))
     engine.close()
-    assert time.monotonic() - started < 10
     assert all(url in str(failed.value) for url in urls)
     assert "no connection" in str(failed.value)
 

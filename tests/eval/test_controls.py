@@ -56,6 +56,10 @@ def test_every_round_after_0_of_every_control_run_is_a_value(tmp_path: Path) -> 
     controls.main(controls.parser().parse_args(["--run", str(run.root), "--out", str(out), *paths]))
     assert read_json(out) == {"runs": ["a", "b"], "signals": {"nll": [1.0, 1.1, 1.2]}}
     assert read_controls(out) == {"nll": [1.0, 1.1, 1.2]}
+    out.write_text("mine")
+    with pytest.raises(UserError, match="is there already"):
+        controls.main(controls.parser().parse_args(["--run", str(run.root), "--out", str(out), *paths]))
+    assert out.read_text() == "mine"
 
 
 def test_kept_rows_are_calibrated_by_draws_of_the_real_ones(tmp_path: Path) -> None:

@@ -236,10 +236,8 @@ def test_an_endless_loop_ends_with_the_cpu_limit_and_endless_sleep_with_the_wall
         run("import signal\nsignal.signal(signal.SIGXCPU, signal.SIG_IGN)\nwhile True: pass", cpu_s=1, wall_s=60)
         == killed
     )
-    start = time.monotonic()
     slept = run("import time\nprint('tired', flush=True)\ntime.sleep(99)", wall_s=0.5)
     assert slept == Result(-9, "tired\n", "", timed_out=True, reason="wall limit of 0.5 s")
-    assert 0.5 <= time.monotonic() - start < 3
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])

@@ -67,8 +67,14 @@ def test_the_merged_model_answers_as_the_adapter_does(trained_run: Run, tiny_mod
 def test_nothing_is_overwritten_and_nothing_invented(trained_run: Run, tmp_path: Path, tiny_model: Path) -> None:
     (tmp_path / "used").mkdir()
     (tmp_path / "used" / "file").touch()
-    with pytest.raises(UserError, match="is not empty"):
+    with pytest.raises(UserError, match="holds other files"):
         export(trained_run, None, tmp_path / "used", merge=False)
+    (tmp_path / "out.partial").mkdir()
+    (tmp_path / "out.partial" / "mine").touch()
+    export(trained_run, None, tmp_path / "out", merge=False)
+    assert (tmp_path / "out.partial" / "mine").exists()
+    assert {path.name for path in tmp_path.iterdir()} >= {"out", "out.partial", "used"}
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
     with pytest.raises(UserError, match="round 7 was not trained"):
         export(trained_run, 7, tmp_path / "out", merge=False)
     with pytest.raises(UserError, match="no round was accepted"):

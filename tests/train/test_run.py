@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def start(command: list[str]) -> subprocess.Popen[str]:
 
 def finish(process: subprocess.Popen[str]) -> str:
     """Wait for a process that must succeed; what it wrote to stderr."""
-    _, errors = process.communicate(timeout=300)
+    _, errors = process.communicate()
     assert process.returncode == 0, errors
     return errors
 
@@ -55,14 +55,16 @@ def assert_same_weights(one: Path, other: Path) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def kill_after_first_checkpoint(process: subprocess.Popen[str], output: Path) -> None:
-    deadline = time.monotonic() + 240
-    while latest_complete(output / "checkpoints") is None:
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    process.kill()
-    process.communicate(timeout=30)  # returns when the trainer, which holds the pipes, is dead too
+def kill_after_first_checkpoint(command: list[str]) -> None:
+    """SIGKILL the launcher when the second checkpoint is about to be complete (tests/kill_points)."""
+    path = os.pathsep.join([str(ROOT / "tests" / "kill_points"), str(ROOT)])
+    environment = {**os.environ, "PYTHONPATH": path, "KILL_AT": "2 */checkpoints/*/complete"}
+    pipe = subprocess.PIPE
+    process = subprocess.Popen(
+        command, env=environment, text=True, stdout=pipe, stderr=pipe, cwd=ROOT, start_new_session=True
+    )
+    _, errors = process.communicate()  # returns when the trainer, which holds the pipes, is dead too
+    assert process.returncode == -signal.SIGKILL, errors
 
 
 @pytest.mark.slow
@@ -72,7 +74,7 @@ def test_a_killed_and_resumed_training_ends_as_one_never_killed(tiny_model: Path
     options = ["train.run", "--config", str(job), "--data", str(data), "--output"]
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     undisturbed = start([*LAUNCH, *options, str(whole)])
-    kill_after_first_checkpoint(start([*LAUNCH, *options, str(killed)]), killed)
+    kill_after_first_checkpoint([*LAUNCH, *options, str(killed)])
     finish(undisturbed)
     record = json.loads((whole / "train.json").read_text())
     lines = [json.loads(line) for line in (whole / "trainer_log.jsonl").read_text().splitlines()]
@@ -115,9 +117,7 @@ def test_the_stage_keeps_its_files_and_record(tiny_model: Path, tmp_path: Path) 
     adapter = run.adapter(1)
     assert adapter is not None
     assert not (adapter / "training_args.bin").exists()
-    started = time.monotonic()
     assert "already done" in finish(start(command))
-    assert time.monotonic() - started < 20
 
 
 @pytest.mark.slow
@@ -155,7 +155,7 @@ def test_mistakes_exit_with_2_and_one_message(
     }
     names["bad"].write_text('{"text": "hello"}\n')
     process = start([sys.executable, "-m", "train.run", *(argument.format(**names) for argument in arguments)])
-    _, errors = process.communicate(timeout=120)
+    _, errors = process.communicate()
     assert process.returncode == 2, errors
     assert message in errors
     assert "Traceback" not in errors
@@ -180,7 +180,7 @@ def test_an_output_folder_is_never_mixed_with_another_training(tmp_path: Path) -
 
     (tmp_path / "foreign" / "adapter").mkdir(parents=True)
     with (
-        pytest.raises(UserError, match="holds an adapter or checkpoints of something else"),
+        pytest.raises(UserError, match="holds other files"),
         folder_writer(tmp_path / "foreign", {"settings": 1}, OneProcess()),
     ):
         pass

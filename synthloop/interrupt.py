@@ -1,0 +1,47 @@
+"""Ctrl-C, SIGTERM and SIGHUP end a command in the same way: a message, the report, the exit code 128 + signal."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked this process to end."""
+
+    def __init__(self, number: int = signal.SIGINT) -> None:
+        name = "Interrupted" if number == signal.SIGINT else f"Ended by {signal.Signals(number).name}"
+        super().__init__(f"{name}. The state is saved; the same command resumes.")
+        self.exit_code = 128 + number
+
+
+def catch_signals() -> None:
+    """Raise `Interrupted` in the main thread at the first of SIGNALS; end at once at the second.
+
+    One that is ignored stays so: `nohup` ignores SIGHUP, a shell's background job SIGINT.
+    """
+    for number in SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _raise)
+
+
+def ignore_signals() -> None:
+    """From here on this process ends by itself, within moments."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _raise(number: int, _: FrameType | None) -> None:
+    for one in SIGNALS:
+        if signal.getsignal(one) == _raise:
+            signal.signal(one, _end)
+    raise Interrupted(number)
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    ended = Interrupted(number)
+    os.write(2, f"\n{ended}\n".encode())
+    os._exit(ended.exit_code)
