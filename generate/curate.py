@@ -55,7 +55,7 @@ def curate_stage(run: Run, round: int) -> None:
             found = fidelity_report(ctx, kept)
             write_json(writer.folder / "fidelity.json", found)
             log.info("fidelity to real train rows: %s", found["summary"])
-        writer.notes.update(ctx.usage)
+        writer.notes.update(ctx.usage, error_messages=ctx.error_messages, devices=ctx.devices)
         writer.notes.update({name: funnel[name] for name in ("candidates", "kept", "rejected", "warning")})
     log.info("%d of %d candidates kept; rejected: %s", len(kept), len(candidates), funnel["rejected"] or "none")
     if funnel["warning"]:
@@ -133,20 +133,22 @@ def verifier_report(
     recipes = verifiers.recipe_errors(candidates, rejected, filters, measured)
     for one in recipes:
         if one["flagged"]:
-            log.warning("WARNING: recipe %s: %s", one["recipe"], one["why"])
+            log.warning("recipe %s: %s", one["recipe"], one["why"])
     return {**measured, "recipes": recipes}
 
 
 def count(candidates: Sequence[Candidate], kept: Sequence[Candidate], rejected: Sequence[Rejection]) -> dict[str, Any]:
     """`funnel.json`: how many came in, were kept, and were refused by what, for which kind of reason, from where."""
     reasons = Counter((one.filter, one.reason.partition(":")[0]) for one in rejected)
+    examples = {(one.filter, one.reason.partition(":")[0]): one.reason for one in reversed(rejected)}
     return {
         "conversations": len(candidates) + sum(one.candidate is None for one in rejected),
         "candidates": len(candidates),
         "kept": len(kept),
         "rejected": dict(Counter(one.filter for one in rejected)),
         "reasons": [
-            {"filter": filter, "kind": kind, "count": number} for (filter, kind), number in reasons.most_common()
+            {"filter": filter, "kind": kind, "count": number, "example": examples[filter, kind]}
+            for (filter, kind), number in reasons.most_common()
         ],
         "by_recipe": _shares([one.recipe for one in candidates], [one.recipe for one in kept]),
         "by_slice": _shares([str(one.slice) for one in candidates], [str(one.slice) for one in kept]),

@@ -16,6 +16,8 @@ from synthloop.errors import SynthloopError, UserError
 from synthloop.store import Run
 
 INTERRUPTED = 130
+WARNING = "warning: "
+"""Begins a line of a stage's log that a person should see without opening it."""
 PR_SET_PDEATHSIG = 1
 """From <linux/prctl.h>."""
 
@@ -42,7 +44,9 @@ def run_child(main: Callable[[argparse.Namespace], None], *, parser: argparse.Ar
     else is a bug and keeps its traceback.
     """
     die_with_parent()
-    logging.basicConfig(level=os.environ.get("SYNTHLOOP_LOG", "INFO"), format="%(message)s", stream=sys.stderr)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Formatter())
+    logging.basicConfig(level=os.environ.get("SYNTHLOOP_LOG", "INFO"), handlers=[handler])
     for noisy in ("httpx", "urllib3", "filelock", "absl", "accelerate", "datasets"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     try:
@@ -55,6 +59,14 @@ def run_child(main: Callable[[argparse.Namespace], None], *, parser: argparse.Ar
         if error.errno != errno.ENOSPC:
             raise
         fail(f"The disk is full ({error}). Free some space; the same command resumes.", 4)
+
+
+class _Formatter(logging.Formatter):
+    """The message alone; before a warning of this project's own, the mark by which the loop shows it on screen too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        own = record.name.startswith("synthloop") and record.levelno >= logging.WARNING
+        return (WARNING if own else "") + super().format(record)
 
 
 def die_with_parent() -> None:

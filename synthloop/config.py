@@ -239,10 +239,15 @@ class TrainJob(Section):
 
 
 class Config(TrainJob):
-    """The whole run."""
+    """The whole run.
+
+    A stage that asks models fails, and can be resumed, where more than `max_error_share` of its requests were not
+    served, or none of the first ones; below that they are left out, counted and told (0.05 is chosen, not measured).
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     rounds: int = Field(default=3, gt=0)
+    max_error_share: float = Field(default=0.05, ge=0, le=1)
     task: PluginRef
     splits: Splits = Splits()
     roles: dict[str, tuple[RoleConfig, ...]] = {}

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from synthloop import progress
-from synthloop.child import INTERRUPTED, die_with_parent
+from synthloop.child import INTERRUPTED, WARNING, die_with_parent
 from synthloop.config import Config, dump
 from synthloop.decisions import decide, hand_over
 from synthloop.errors import StageFailed, UserError
@@ -48,6 +48,8 @@ class Watcher(Protocol):
     def step_started(self, round: int, step: Step) -> None: ...
 
     def step_progress(self, update: progress.Update) -> None: ...
+
+    def warned(self, line: str) -> None: ...
 
     def step_ended(self, round: int, step: Step, seconds: float) -> None: ...
 
@@ -208,6 +210,8 @@ def _follow(command: list[str], log: Any, watcher: Watcher) -> tuple[int, list[s
                 continue
             log.write(line)
             log.flush()
+            if line.startswith(WARNING):
+                watcher.warned(line.rstrip("\n"))
             tail = [*tail[-39:], line.rstrip("\n")]
     return child.returncode, tail
 

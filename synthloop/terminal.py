@@ -118,6 +118,9 @@ class Terminal:
         if self._bar is not None:
             self._progress.update(self._bar, completed=update.done, total=update.total)
 
+    def warned(self, line: str) -> None:
+        self._say(line, style="yellow")
+
     def step_ended(self, round: int, step: Step, seconds: float) -> None:
         self._progress.remove_task(self._bar)
         self._bar = None
