@@ -200,7 +200,11 @@ class Decide(Section):
 
 
 class Budget(Section):
-    """Hard limits, checked before each round starts. `gpu_hours` counts stage seconds times the devices in use."""
+    """Hard limits, checked before each round starts.
+
+    `gpu_hours` counts the seconds of the stages that ask models or train, times the devices each holds: GPUs, or the
+    CPU as one device where there is none. Servers that run elsewhere (`base_urls`) hold none.
+    """
 
     teacher_tokens: int | None = Field(default=None, gt=0)
     gpu_hours: float | None = Field(default=None, gt=0)

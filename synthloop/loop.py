@@ -18,6 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -25,7 +26,7 @@ from synthloop import progress
 from synthloop.child import INTERRUPTED, WARNING, die_with_parent
 from synthloop.config import Config, dump
 from synthloop.decisions import decide, hand_over
-from synthloop.errors import StageFailed, UserError
+from synthloop.errors import StageFailed, SynthloopError, UserError
 from synthloop.provenance import write_provenance
 from synthloop.splits import prepare
 from synthloop.store import STAGES, Run, read_json, stage_settings, write_json
@@ -172,6 +173,7 @@ def execute(run: Run, round: int, step: Step, watcher: Watcher) -> None:
         UserError, StageFailed: with the child's own message, by its exit code.
         KeyboardInterrupt: the child was interrupted and has saved its state.
     """
+    run.failure_path.unlink(missing_ok=True)
     if all(run.stage(round, stage).is_complete for stage in step.stages):
         return
     log_path = run.round_dir(round) / "logs" / f"{step.stages[-1]}.log"
@@ -183,7 +185,11 @@ def execute(run: Run, round: int, step: Step, watcher: Watcher) -> None:
         log.flush()
         code, tail = _follow(step.command, log, watcher)
     if code != 0:
-        raise _failure(code, step, tail, log_path)
+        error = _failure(code, step, tail, log_path)
+        if isinstance(error, SynthloopError):
+            with suppress(OSError):  # a full disk must not hide what the stage said
+                write_json(run.failure_path, {"round": round, "stages": step.stages, "message": str(error)})
+        raise error
     missing = [stage for stage in step.stages if not run.stage(round, stage).is_complete]
     assert not missing, (missing, step.command)
     watcher.step_ended(round, step, time.monotonic() - started)

@@ -315,6 +315,24 @@ class Run:
         """The LoRA adapter of a round; None for round 0."""
         return None if round == 0 else self.round_dir(round) / "adapter"
 
+    @property
+    def failure_path(self) -> Path:
+        """Which stage failed last and what it said; there until that stage is tried again."""
+        return self.root / "failure.json"
+
+    def is_locked(self) -> bool:
+        """Whether a process holds the writer lock now."""
+        try:
+            handle = (self.root / "run.lock").open()
+        except FileNotFoundError:
+            return False
+        with handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
+
     @contextmanager
     def lock(self) -> Iterator[None]:
         """Hold the run's writer lock. Raises `UserError` where another process holds it."""

@@ -42,7 +42,7 @@ def round_metrics(run: Run, round: int) -> dict[str, float | str | int]:
         metrics["collapse/reaction"] = facts["reaction"]
         metrics |= {f"collapse/measure/{name}": value for name, value in facts["measures"].items()}
         metrics |= {f"collapse/{name}": value for name, value in facts["collapse"]["signals"].items()}
-    metrics["cost/gpu_seconds"] = facts["gpu_seconds"]
+    metrics |= {f"cost/{name}": facts[name] for name in ("gpu_seconds", "device_seconds")}
     return {key: value for key, value in metrics.items() if value is not None}
 
 
