@@ -60,8 +60,9 @@ def seed_stage(run: Run, round: int) -> None:
     if told:
         settings = overridden(settings, parse(SeedOverride, read_json(override), str(override)))
     with stage.write([train, failures, *told]) as writer:
+        labels = open_task(run.config.task.name, run.config.task.settings).labels
         seeds, counts = make_seeds(
-            settings, read_rows(train, Example), read_rows(failures, Failure), run.config.seed, round
+            settings, read_rows(train, Example), read_rows(failures, Failure), run.config.seed, round, labels
         )
         write_rows(writer.folder / "seeds.jsonl", seeds)
         writer.notes.update(counts)

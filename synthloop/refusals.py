@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Any, NamedTuple
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from synthloop.errors import StageFailed
 from synthloop.records import Completion
@@ -22,7 +23,8 @@ NUM_TOLD = 3
 MAX_CHARS = 300
 
 
-class Kind(NamedTuple):
+@dataclass(frozen=True)
+class Kind:
     """One kind of message: those that differ by numbers only are one. `message` is the first of them."""
 
     role: str
@@ -62,7 +64,7 @@ class Refusals:
         message = " ".join((reply.error or "no reason given").split())[:MAX_CHARS]
         kind = (role, re.sub(r"\d+", "0", message))
         first = self._kinds.get(kind, Kind(role, message, 0))
-        self._kinds[kind] = first._replace(count=first.count + 1)
+        self._kinds[kind] = replace(first, count=first.count + 1)
         self._first.discard(key)
         if self._num_first == NUM_FIRST and not self._first and self._max_share < 1:
             raise StageFailed(self._failure(f"none of the first {NUM_FIRST} requests was served"))
@@ -80,7 +82,7 @@ class Refusals:
 
     def kinds(self) -> list[dict[str, Any]]:
         """Role, message and count of each kind, the most frequent first, for a stage's record."""
-        return [kind._asdict() for kind in sorted(self._kinds.values(), key=lambda one: -one.count)]
+        return [asdict(kind) for kind in sorted(self._kinds.values(), key=lambda one: -one.count)]
 
     def _told(self) -> list[str]:
         return [f"{one['role']}: {one['message']} ({one['count']})" for one in self.kinds()[:NUM_TOLD]]
