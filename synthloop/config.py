@@ -93,10 +93,11 @@ class Generate(Section):
     from failures (a control). `allocation: thompson` shares the seeds of round 2 and later out by each recipe's chance
     to gain most per teacher token (`eval/bandit.py`); it needs `mix.policy: adaptive`, whose trials measure that.
     `max_per_failure` caps the seeds one failure gives in a round. `num_demonstrations` other real rows are shown beside
-    each seed's own, of its slice first, and of different labels where answers are labels. `non_failure_share` of the seeds of a recipe that
-    takes either is real train examples; a recipe that is made for failures, or for non-failures, gets only those
-    (`generate/seeds.py`). A sample deeper than `max_depth` is refused. `prompts` is a folder of Jinja files looked in
-    before the built-in ones.
+    each seed's own, of its slice first, and of different labels where answers are labels.
+
+    `non_failure_share` of the seeds of a recipe that takes either is real train examples; a recipe that is made for
+    failures, or for non-failures, gets only those (`generate/seeds.py`). A sample deeper than `max_depth` is refused.
+    `prompts` is a folder of Jinja files looked in before the built-in ones.
     """
 
     recipes: tuple[RecipeRef, ...] = ()

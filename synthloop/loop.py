@@ -22,7 +22,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from synthloop import progress
+from synthloop import card, progress
 from synthloop.child import INTERRUPTED, WARNING, die_with_parent
 from synthloop.config import Config, dump
 from synthloop.decisions import decide, hand_over
@@ -268,10 +268,11 @@ def run_loop(run: Run, watcher: Watcher, track: Callable[[Run, int], None]) -> d
 
 
 def keep_best(run: Run, best: int) -> None:
-    """Copy the adapter of the best round to `best_adapter/`, whole or not at all."""
+    """Copy the adapter of the best round to `best_adapter/` with its model card, whole or not at all."""
     target, partial = run.root / "best_adapter", run.root / "best_adapter.partial"
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(run.round_dir(best) / "adapter", partial)
+    card.finish(partial, run, best)
     shutil.rmtree(target, ignore_errors=True)
     partial.replace(target)
 

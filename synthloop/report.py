@@ -21,7 +21,7 @@ def build(run: Run) -> dict[str, Any]:
         "best_round": best,
         "gain": headline(run, best),
         "finished": finished(run),
-        "failure": _json(run.failure_path),
+        "failure": read_json(run.failure_path) if run.failure_path.exists() else None,
         "stopped_by": read_json(run.round_dir(decided[-1]) / "round.json")["stopped_by"] if decided else None,
     }
 
@@ -84,8 +84,9 @@ def round_facts(run: Run, round: int) -> dict[str, Any]:
 
 def on_gpu(run: Run) -> bool:
     """Whether the run's devices are GPUs and not a CPU."""
-    machine = (_json(run.root / "provenance.json") or {}).get("machine", {})
-    return bool(machine.get("gpu", True))
+    path = run.root / "provenance.json"
+    facts = read_json(path) if path.exists() else {}
+    return bool(facts.get("machine", {}).get("gpu", True))
 
 
 def evaluation(run: Run, round: int) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from synthloop import plugins
+from synthloop import card, plugins
 from synthloop.child import open_run, run_child, stage_parser
 from synthloop.config import Config, TrainJob, describe, dump, parse, read_yaml
 from synthloop.errors import UserError
@@ -125,6 +125,10 @@ def fit(objective: ModuleType, config: ObjectiveConfig, args: Any, rows: list[An
     result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     trained, trained_cpu = time.monotonic(), time.process_time()
     save_adapter(trainer, folder / "adapter")
+    if state.is_main_process:
+        name = objective.__name__.rpartition(".")[2]
+        told = card.training_card(config.model, name, len(rows), folder / "adapter")
+        (folder / "adapter" / "README.md").write_text(told, encoding="utf-8")
     return {
         **facts,
         "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
