@@ -56,15 +56,16 @@ def closing_lines(report: dict[str, Any]) -> list[str]:
     """The headline in words: the gain on test with n, interval and p, the best round, what the search took; of a run
     that has not ended, that it has not, and why a stage failed. The last line says so where nothing was trained."""
     gain, searched = report["gain"], search_lines(report)
+    stopped = [f"Stopped by {report['stopped_by']}."] if report["stopped_by"] else []
     if not report["finished"]:
         return [*unfinished_lines(report), *searched]
     if gain is None:
         headline = f"Best round: {report['best_round']} (the untouched student); no round was accepted."
-        return [headline, *searched, *nothing_trained(report)]
+        return [headline, *stopped, *searched, *nothing_trained(report)]
     return [
         f"Best round: {report['best_round']}. Gain on {gain['split']} over the untouched student: "
         f"{interval(gain, signed=True)} points, n={gain['n']}, p={gain['p_value']:.2g}.",
-        *([f"Stopped by {report['stopped_by']}."] if report["stopped_by"] else []),
+        *stopped,
         *searched,
     ]
 
@@ -72,11 +73,9 @@ def closing_lines(report: dict[str, Any]) -> list[str]:
 def unfinished_lines(report: dict[str, Any]) -> list[str]:
     """How far a run is that has not ended, and what its last stage said where that failed."""
     failure, rounds = report["failure"], report["rounds"]
-    decided = (
-        f"round {rounds[-1]['round']} is decided, best so far is round {report['best_round']}"
-        if rounds
-        else ("no round is decided yet")
-    )
+    decided = "no round is decided yet"
+    if rounds:
+        decided = f"round {rounds[-1]['round']} is decided, best so far is round {report['best_round']}"
     lines = [f"The run is not finished: {decided}."]
     return [*lines, *(f"Round {failure['round']}. {failure['message']}".splitlines() if failure else [])]
 
