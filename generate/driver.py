@@ -77,6 +77,9 @@ def drive(
     return _Drive(conversations, engines, journal, refusals or Refusals(), max_in_flight, on_progress).run()
 
 
+ENGINE_ERROR = "engine error"
+"""The kind of a rejection that says nothing of the sample: a request of its conversation was not served."""
+
 _NOTHING = Reject("nothing: the recipe returned neither a candidate nor ctx.reject(...)")
 
 
@@ -113,7 +116,7 @@ class _Talk:
         """Take the reply to one of the requests; one that failed ends the conversation."""
         if self.outcome is None and reply.finish_reason == "error":
             self.conversation.close()
-            self.outcome = Reject(f"engine error: {reply.error}")
+            self.outcome = Reject(f"{ENGINE_ERROR}: {reply.error}")
         self.replies[key] = reply
         self.tokens += reply.prompt_tokens + reply.completion_tokens
 

@@ -126,9 +126,7 @@ def fit(objective: ModuleType, config: ObjectiveConfig, args: Any, rows: list[An
     trained, trained_cpu = time.monotonic(), time.process_time()
     save_adapter(trainer, folder / "adapter")
     if state.is_main_process:
-        name = objective.__name__.rpartition(".")[2]
-        told = card.training_card(config.model, name, len(rows), folder / "adapter")
-        (folder / "adapter" / "README.md").write_text(told, encoding="utf-8")
+        write_card(objective, config, len(rows), folder / "adapter")
     return {
         **facts,
         "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
@@ -173,6 +171,12 @@ def save_adapter(trainer: Any, folder: Path) -> None:
         if isinstance(value, list):  # PEFT keeps names in sets, whose order changes from process to process
             adapter_config[key] = sorted(value, key=json.dumps)
     write_json(path, adapter_config)
+
+
+def write_card(objective: ModuleType, config: ObjectiveConfig, num_rows: int, folder: Path) -> None:
+    """A true model card in place of PEFT's blank one."""
+    told = card.training_card(config.model, objective.__name__.rpartition(".")[2], num_rows, folder)
+    (folder / "README.md").write_text(told, encoding="utf-8")
 
 
 @contextmanager
