@@ -148,7 +148,7 @@ def real_text_nll(student: Student, examples: Sequence[Example], train: Sequence
     served = [(ids, one) for ids, one in zip(completions, replies, strict=True) if one.finish_reason != "error"]
     if len(served) < len(replies):
         refused = len(replies) - len(served)
-        log.warning("WARNING: collapse/nll leaves out %d of %d texts longer than the context", refused, len(replies))
+        log.warning("collapse/nll leaves out %d of %d texts longer than the context", refused, len(replies))
     if any(one.prompt_logprobs is None for _, one in served):
         log.warning("this engine gives no log-probabilities of prompts: collapse/nll is not measured")
         return None

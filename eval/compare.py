@@ -16,13 +16,17 @@ from synthloop.store import Run, read_rows
 
 
 def best_predictions(root: Path) -> tuple[int, dict[str, Prediction]]:
-    """(best round, example id -> prediction on `test`). Raises `UserError` where the run has not ended."""
+    """(best round, example id -> prediction on `test`, what was not answered left out).
+
+    Raises:
+        UserError: the run has not ended.
+    """
     run = Run(root)
     best = run.best_round()
     if not run.stage(best, "test").is_complete:
         raise UserError(f"{root}: round {best} has no `test` scores yet. Let the run end: synthloop run CONFIG.")
     rows = read_rows(run.round_dir(best) / "eval" / "test.jsonl", Prediction)
-    return best, {row.id: row for row in rows}
+    return best, {row.id: row for row in rows if row.error is None}
 
 
 def compare(one: Path, other: Path) -> dict[str, Any]:

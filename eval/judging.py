@@ -24,6 +24,7 @@ from synthloop.engines import complete_all, identity
 from synthloop.journal import Journal
 from synthloop.randomness import derive_seed
 from synthloop.records import Completion, Example, Message, Request, Score
+from synthloop.refusals import Refusals
 from synthloop.storable import loads
 from synthloop.store import Run
 from synthloop.task import Task
@@ -58,30 +59,38 @@ class Verdict(BaseModel):
     correct: bool
 
 
-def judge(run: Run, task: Task, examples: Sequence[Example], texts: Sequence[str], what: str) -> list[Score]:
-    """The score of each reply. One on which no judge gave a verdict scores 0, counted and warned of.
+def judge(run: Run, task: Task, examples: Sequence[Example], texts: Sequence[str], what: str) -> list[Score | None]:
+    """The score of each reply. One on which no judge gave a verdict scores 0, counted and warned of; one on which no
+    judge could be asked (its engine refused or failed) has None.
 
     `Score.parsed` is the reply's text, as the task normalises it.
+
+    Raises:
+        StageFailed: more of a judge's requests were not served than `max_error_share`.
     """
     role = task.judge_role
     assert role is not None, task
     members = run.config.committee(role)
     verdicts: list[list[bool]] = [[] for _ in examples]
+    served = [False] * len(examples)
     for member in members:
-        replies = _ask(run, role, member, task, examples, texts, what)
-        for found, reply in zip(verdicts, replies, strict=True):
+        for index, reply in enumerate(_ask(run, role, member, task, examples, texts, what)):
+            served[index] = served[index] or reply.finish_reason != "error"
             if (verdict := read(reply)) is not None:
-                found.append(verdict.correct)
-    silent = sum(not found for found in verdicts)
+                verdicts[index].append(verdict.correct)
+    silent = sum(asked and not found for asked, found in zip(served, verdicts, strict=True))
     if silent:
         log.warning(
-            "WARNING: %d of %d answers of '%s' got no verdict from roles.%s (no such JSON, or cut off) and score 0. "
+            "%d of %d answers of '%s' got no verdict from roles.%s (no such JSON, or cut off) and score 0. "
             "Raise roles.%s.sampling.max_tokens or its context.",
             *(silent, len(verdicts), what, role, role),
         )
     shares = [sum(found) / len(found) if found else 0.0 for found in verdicts]
     parsed = [task.score(example, text).parsed for example, text in zip(examples, texts, strict=True)]
-    return [Score(value=share, correct=share > 0.5, parsed=text) for share, text in zip(shares, parsed, strict=True)]
+    return [
+        Score(value=share, correct=share > 0.5, parsed=text) if asked else None
+        for share, text, asked in zip(shares, parsed, served, strict=True)
+    ]
 
 
 def needs_the_device(run: Run, role: str) -> bool:
@@ -120,7 +129,10 @@ def _ask(
     with Journal(run.journal_path, f"eval/{what}") as journal:
         engine = plugins.load("engine", member.engine).open(bare)
         try:
-            return complete_all(engine, requests, journal, who, on_progress=lambda done, total: update(done))
+            return complete_all(
+                engine, requests, journal, who, lambda done, total: update(done),
+                refusals=Refusals(run.config.max_error_share, f"judging {what}"),
+            )  # fmt: skip
         finally:
             engine.close()
 

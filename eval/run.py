@@ -27,6 +27,9 @@ from synthloop.task import open_task
 
 log = logging.getLogger("synthloop.eval")
 
+UNREADABLE = 0.5
+"""A share of answers cut or without an answer above which a score is about the format (chosen, not measured)."""
+
 
 def main(arguments: argparse.Namespace) -> None:
     """Run the asked stages that are not complete yet."""
@@ -123,10 +126,25 @@ def _answer(run: Run, student: Student, split: str, examples: list[Example], sta
 def _summaries(run: Run, answers: dict[str, Answers]) -> dict[str, Any]:
     task = open_task(run.config.task.name, run.config.task.settings)
     scores = {}
-    for split, (predictions, errors) in answers.items():
-        scores[split] = summarise(task.metric, predictions, errors, run.config.eval.confidence, run.config.seed)
+    for split, answered in answers.items():
+        scores[split] = summarise(task.metric, answered.predictions, run.config.eval.confidence, run.config.seed)
         log.info("%s", _line(split, scores[split]))
+        if (warning := unreadable(split, scores[split])) is not None:
+            log.warning("%s", warning)
     return scores
+
+
+def unreadable(split: str, scores: dict[str, Any]) -> str | None:
+    """What to change where most answers were cut or hold no answer; None where fewer than `UNREADABLE` are so."""
+    truncated, unparsed, n = scores["truncated"], scores["unparsed"], scores["n"]
+    if truncated + unparsed < UNREADABLE * n:
+        return None
+    remedies = ["raise eval.sampling.max_tokens"] if truncated else []
+    remedies += ["let task.prompt ask for what the scorer reads"] if unparsed else []
+    return (
+        f"{split}: {truncated} of {n} answers were cut at max_tokens, and in {unparsed} more the scorer found no "
+        f"answer, so the score says little. Read eval/{split}.jsonl; {', and '.join(remedies)}."
+    )
 
 
 def _line(split: str, scores: dict[str, Any]) -> str:

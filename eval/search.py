@@ -26,6 +26,7 @@ from eval.run import read_split
 from eval.student import Student, answer
 from synthloop import progress
 from synthloop.child import open_run, run_child, stage_parser
+from synthloop.errors import UserError
 from synthloop.randomness import derive_seed
 from synthloop.store import Run, write_json
 from synthloop.task import open_task
@@ -68,19 +69,29 @@ def main(arguments: argparse.Namespace) -> None:
 
 
 def score_all(run: Run, folder: Path) -> tuple[list[Scored], dict[str, Any]]:
-    """Each trial of `folder` with its scores on `gate`; and the requests, tokens and seconds that took."""
+    """Each trial of `folder` with its scores on `gate`; and the requests, tokens and seconds that took.
+
+    Raises:
+        UserError: no example was answered by every trial.
+        StageFailed: more of a trial's requests were not served than `max_error_share`.
+    """
     started = time.monotonic()
     trials, examples = read_trials(folder), read_split(run, "gate")
     task = open_task(run.config.task.name, run.config.task.settings)
     update = progress.updates(len(trials), "search")
-    scored = []
+    answered = []
     with Student(run, trials[0][1]) as student:
         for trained, adapter in trials:
             student.use(adapter)
-            answers = answer(student, task, examples, run.config.eval.sampling, trained.trial.name)
-            scored.append(Scored(trained, [one.value for one in answers.predictions]))
-            update(len(scored))
+            answered.append(answer(student, task, examples, run.config.eval.sampling, trained.trial.name).predictions)
+            update(len(answered))
         usage: dict[str, Any] = student.take_usage()
+    # Trials are compared on the examples that each of them answered.
+    columns = [column for column in zip(*answered, strict=True) if all(one.error is None for one in column)]
+    if not columns:
+        raise UserError(f"{folder}: no example of gate was answered by every trial, so they cannot be compared.")
+    values = [[one.value for one in row] for row in zip(*columns, strict=True)]
+    scored = [Scored(trained, row) for (trained, _), row in zip(trials, values, strict=True)]
     return scored, {**usage, "scoring_seconds": float(f"{time.monotonic() - started:.3f}")}
 
 

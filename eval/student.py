@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -10,27 +9,31 @@ from typing import Any, NamedTuple
 
 from eval import judging
 from synthloop import plugins, progress
-from synthloop.engines import Engine, EngineConfig, complete_all
-from synthloop.errors import UserError
+from synthloop.engines import Engine, EngineConfig, complete_all, num_devices
+from synthloop.errors import StageFailed, UserError
 from synthloop.randomness import derive_seed
 from synthloop.records import Completion, Example, Prediction, Request, Score
+from synthloop.refusals import Refusals
 from synthloop.store import Run
 from synthloop.task import Task
 
-log = logging.getLogger("synthloop.eval")
-
 
 class Answers(NamedTuple):
-    """Predictions in the order of the examples; `errors` maps the ids the engine refused to its message."""
+    """Predictions in the order of the examples; those with an `error` have no reply and no score."""
 
     predictions: list[Prediction]
-    errors: dict[str, str]
+
+    @property
+    def errors(self) -> dict[str, str]:
+        """Ids of examples without a reply or a score -> why."""
+        return {one.id: one.error for one in self.predictions if one.error is not None}
 
 
 class Student:
     """The student with the adapter of a round (None: as it is), loaded at the first `ask`.
 
-    Replies are not journaled: a killed evaluation asks all of it again, in the same batches, and so ends the same.
+    Replies are not journaled: a killed evaluation asks all of it again, in the same batches. On a CPU it so ends the
+    same; on a GPU replies may differ in rare tokens, as vLLM's kernels are not batch-invariant unless told to be.
     """
 
     def __init__(self, run: Run, adapter: Path | None) -> None:
@@ -40,7 +43,9 @@ class Student:
         self._module = plugins.load("engine", run.config.student.engine)
         self._adapter = adapter
         self._engine: Engine | None = None
-        self._usage = dict.fromkeys(("requests", "prompt_tokens", "completion_tokens"), 0)
+        self._usage = dict.fromkeys(("requests", "prompt_tokens", "completion_tokens", "errors"), 0)
+        self._error_messages: list[dict[str, Any]] = []
+        self._devices = 0
         if adapter is not None and not adapter.is_dir():
             raise UserError(f"{adapter}: no such adapter. Run stage `train` of that round first.")
 
@@ -59,19 +64,32 @@ class Student:
             self._engine = None
 
     def ask(self, requests: Sequence[Request], what: str) -> list[Completion]:
-        """The reply to each request, in their order."""
+        """The reply to each request, in their order.
+
+        Raises:
+            StageFailed: more of the requests were not served than `max_error_share`.
+        """
         if self._engine is None:
             self._engine = self._module.open(self.config, adapter=self._adapter)
+        self.hold(num_devices(self.config))
         update = progress.updates(len(requests), what)
-        replies = complete_all(self._engine, requests, on_progress=lambda done, total: update(done))
+        refusals = Refusals(self.run.config.max_error_share, what)
+        replies = complete_all(self._engine, requests, on_progress=lambda done, total: update(done), refusals=refusals)
+        self._usage["errors"] += refusals.errors
+        self._error_messages += [{"split": what, **kind} for kind in refusals.kinds()]
         self._usage["requests"] += len(replies)
         self._usage["prompt_tokens"] += sum(one.prompt_tokens for one in replies)
         self._usage["completion_tokens"] += sum(one.completion_tokens for one in replies)
         return replies
 
-    def take_usage(self) -> dict[str, int]:
-        """Requests and tokens since the last call."""
-        usage, self._usage = self._usage, dict.fromkeys(self._usage, 0)
+    def hold(self, devices: int) -> None:
+        """Note that this many devices are in use; the most at any time goes into the stage's record."""
+        self._devices = max(self._devices, devices)
+
+    def take_usage(self) -> dict[str, Any]:
+        """Requests, tokens, what was not served and devices since the last call."""
+        usage = {**self._usage, "error_messages": self._error_messages, "devices": self._devices}
+        self._usage, self._error_messages, self._devices = dict.fromkeys(self._usage, 0), [], 0
         return usage
 
     def __enter__(self) -> Student:
@@ -92,40 +110,46 @@ def prompt_request(example: Example, sampling: dict[str, Any], seed: int) -> Req
 def answer(student: Student, task: Task, examples: Sequence[Example], sampling: dict[str, Any], what: str) -> Answers:
     """Put every example to the student and score its reply.
 
-    A prompt that the engine refuses (longer than the context) scores 0, is counted apart and warned of.
+    An example whose request was not served (a prompt longer than the context, a server's refusal) is no wrong answer:
+    its prediction has an `error` and counts in no score.
+
+    Raises:
+        StageFailed: there are more of those than `max_error_share`, or nothing else.
     """
     replies = student.ask([prompt_request(one, sampling, student.seed) for one in examples], what)
-    errors = {reply.request_id: reply.error or "refused" for reply in replies if reply.finish_reason == "error"}
-    if errors:
-        first = next(iter(errors))
-        log.warning(
-            "WARNING: %d of %d examples of '%s' were refused by the engine and score 0. First: %s (%s) "
-            "Raise the engine's context (student.args.max_model_len) or shorten the prompts.",
-            *(len(errors), len(replies), what, first, errors[first]),
-        )
     scores = score_all(student, task, examples, replies, what)
-    pairs = zip(examples, replies, scores, strict=True)
-    return Answers([prediction(example, reply, score) for example, reply, score in pairs], errors)
+    triples = zip(examples, replies, scores, strict=True)
+    answers = Answers([prediction(example, reply, score) for example, reply, score in triples])
+    if len(answers.errors) == len(examples):
+        first = answers.predictions[0].error
+        raise StageFailed(f"No example of '{what}' was answered, so there is no score. The first: {first}")
+    return answers
 
 
 def score_all(
     student: Student, task: Task, examples: Sequence[Example], replies: Sequence[Completion], what: str
-) -> list[Score]:
-    """The score of each reply: the task's own, or that of its judge, who is not asked about refused prompts."""
+) -> list[Score | None]:
+    """The score of each reply: the task's own, or that of its judge; None where student or judge were not served."""
+    served = [index for index, reply in enumerate(replies) if reply.finish_reason != "error"]
+    shown, texts = [examples[index] for index in served], [replies[index].text for index in served]
     role = task.judge_role
     if role is None:
-        return [task.score(example, reply.text) for example, reply in zip(examples, replies, strict=True)]
-    if judging.needs_the_device(student.run, role):
-        student.close()
-    served = [index for index, reply in enumerate(replies) if reply.finish_reason != "error"]
-    judged = judging.judge(
-        student.run, task, [examples[index] for index in served], [replies[index].text for index in served], what
-    )
-    scores = dict(zip(served, judged, strict=True))
-    return [scores.get(index, Score(value=0.0, correct=False, parsed=None)) for index in range(len(replies))]
+        found: list[Score | None] = [task.score(example, text) for example, text in zip(shown, texts, strict=True)]
+    else:
+        if judging.needs_the_device(student.run, role):
+            student.close()
+        student.hold(max(num_devices(one.engine_config()) for one in student.run.config.committee(role)))
+        found = judging.judge(student.run, task, shown, texts, what)
+    scores = dict(zip(served, found, strict=True))
+    return [scores.get(index) for index in range(len(replies))]
 
 
-def prediction(example: Example, reply: Completion, score: Score) -> Prediction:
+def prediction(example: Example, reply: Completion, score: Score | None) -> Prediction:
+    """What the reply is worth; without a score, why there is none."""
+    error = None
+    if score is None:
+        score = Score(value=0.0, correct=False, parsed=None)
+        error = reply.error or "no reason given" if reply.finish_reason == "error" else "its judge could not be asked"
     return Prediction(
         id=example.id,
         slice=example.slice,
@@ -137,4 +161,5 @@ def prediction(example: Example, reply: Completion, score: Score) -> Prediction:
         prompt_tokens=reply.prompt_tokens,
         completion_tokens=reply.completion_tokens,
         logprob=reply.logprob,
+        error=error,
     )

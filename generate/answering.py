@@ -3,7 +3,7 @@
     answers = yield from answer(one, asker, ctx, ctx.real("train"), role="teacher", count=8)
 
 The prompt (`answer.jinja`) shows real train rows, so that the answers come in the form the scorer reads; a row with the
-candidate's own problem is left out of them.
+candidate's own problem is left out of them. Where answers are labels, the rows shown are of different ones.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from generate.asking import Ask, Asker, Reply
 from generate.curation import FilterContext
+from generate.demonstrations import by_label, draw_across
 from synthloop.records import Candidate, Example
 
 SAMPLING: dict[str, Any] = {"temperature": 0.7}
@@ -41,7 +42,11 @@ def answer(
 ) -> Generator[list[Ask], list[Reply], list[Answer]]:
     """`count` independent answers of `role` to the candidate's problem, in a part of a filter's conversation."""
     rows = [row for row in train if row.input != one.input]
-    shown = asker.rng("demonstrations").sample(rows, min(NUM_SHOWN, len(rows)))
+    draw = asker.rng("demonstrations")
+    if ctx.task.labels:
+        shown: Sequence[Example] = draw_across(by_label(rows), NUM_SHOWN, draw, one.id)
+    else:
+        shown = draw.sample(rows, min(NUM_SHOWN, len(rows)))
     replies = yield [
         asker.ask(role, "answer.jinja", demonstrations=shown, sample=i, sampling=dict(sampling)) for i in range(count)
     ]

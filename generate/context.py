@@ -14,7 +14,8 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from generate.asking import Ask, Asker, Desk, Reply
-from synthloop.records import Candidate, Message, Score, Seed
+from synthloop.records import Candidate, Example, Message, Score, Seed
+from synthloop.task import Task
 
 __all__ = ["Ask", "Context", "Conversation", "Desk", "Outcome", "Reject", "Reply"]
 
@@ -30,11 +31,17 @@ Conversation = Generator[Ask | list[Ask], Any, Outcome]
 """A running recipe: it is sent a `Reply` for an `Ask`, a `list[Reply]` for a list of them."""
 
 
+def shown_answers(seed: Seed, task: Task) -> Sequence[Example]:
+    """The rows whose answers show a solver the form: the seed's own where it has no demonstrations, as long as that
+    does not give away what is asked, a label. Prompts see them as `shown`, where a recipe asks."""
+    return seed.demonstrations or (() if task.labels else (seed.example,))
+
+
 class Context(Asker):
     """One conversation's view: its seed, its recipe's `config`, the `task`, and the record of what it asked."""
 
     def __init__(self, desk: Desk, seed: Seed, config: Any) -> None:
-        super().__init__(desk, seed.id, {"seed": seed})
+        super().__init__(desk, seed.id, {"seed": seed, "shown": shown_answers(seed, desk.task)})
         self.config = config
         self.seed = seed
         self._num_candidates = 0

@@ -29,6 +29,9 @@ from synthloop.store import Run, read_rows, write_json, write_rows
 
 log = logging.getLogger("synthloop.curate")
 
+NUM_TOLD = 3
+MAX_CHARS = 160
+
 
 def main(arguments: argparse.Namespace) -> None:
     curate_stage(open_run(arguments), arguments.round)
@@ -55,7 +58,7 @@ def curate_stage(run: Run, round: int) -> None:
             found = fidelity_report(ctx, kept)
             write_json(writer.folder / "fidelity.json", found)
             log.info("fidelity to real train rows: %s", found["summary"])
-        writer.notes.update(ctx.usage)
+        writer.notes.update(ctx.usage, error_messages=ctx.error_messages, devices=ctx.devices)
         writer.notes.update({name: funnel[name] for name in ("candidates", "kept", "rejected", "warning")})
     log.info("%d of %d candidates kept; rejected: %s", len(kept), len(candidates), funnel["rejected"] or "none")
     if funnel["warning"]:
@@ -134,13 +137,21 @@ def verifier_report(
     recipes = verifiers.recipe_errors(candidates, rejected, filters, measured)
     for one in recipes:
         if one["flagged"]:
-            log.warning("WARNING: recipe %s: %s", one["recipe"], one["why"])
+            log.warning("recipe %s: %s", one["recipe"], one["why"])
     return {**measured, "recipes": recipes}
 
 
 def count(candidates: Sequence[Candidate], kept: Sequence[Candidate], rejected: Sequence[Rejection]) -> dict[str, Any]:
-    """`funnel.json`: how many came in, were kept, and were refused by what, for which kind of reason, from where."""
+    """`funnel.json`: how many came in, were kept, and were refused by what, for which kind of reason, from where.
+
+    `most_frequent` has the most frequent kinds in words, each by the first reason of its kind.
+    """
     reasons = Counter((one.filter, one.reason.partition(":")[0]) for one in rejected)
+    examples = {(one.filter, one.reason.partition(":")[0]): one.reason for one in reversed(rejected)}
+    most_frequent = [
+        f"{filter}: {examples[filter, kind][:MAX_CHARS]} ({number})"
+        for (filter, kind), number in reasons.most_common(NUM_TOLD)
+    ]
     return {
         "conversations": len(candidates) + sum(one.candidate is None for one in rejected),
         "candidates": len(candidates),
@@ -149,9 +160,10 @@ def count(candidates: Sequence[Candidate], kept: Sequence[Candidate], rejected: 
         "reasons": [
             {"filter": filter, "kind": kind, "count": number} for (filter, kind), number in reasons.most_common()
         ],
+        "most_frequent": most_frequent,
         "by_recipe": _shares([one.recipe for one in candidates], [one.recipe for one in kept]),
         "by_slice": _shares([str(one.slice) for one in candidates], [str(one.slice) for one in kept]),
-        "warning": _warning(candidates, kept, reasons),
+        "warning": _warning(candidates, kept, most_frequent),
     }
 
 
@@ -160,15 +172,13 @@ def _shares(before: Sequence[str], after: Sequence[str]) -> dict[str, dict[str, 
     return {name: {"candidates": num_before[name], "kept": num_after[name]} for name in sorted(num_before)}
 
 
-def _warning(
-    candidates: Sequence[Candidate], kept: Sequence[Candidate], reasons: Counter[tuple[str, str]]
-) -> str | None:
-    if kept or not reasons:
+def _warning(candidates: Sequence[Candidate], kept: Sequence[Candidate], most_frequent: Sequence[str]) -> str | None:
+    if kept or not most_frequent:
         return None
-    told = ", ".join(f"{filter}: {kind} ({number})" for (filter, kind), number in reasons.most_common(3))
     return (
-        f"no sample of this round was kept ({len(candidates)} candidates). Most frequent reasons: {told}. Read "
-        "rejected.jsonl; a teacher that answers garbage needs another prompt, sampling or model."
+        f"no sample of this round was kept ({len(candidates)} candidates). Most frequent reasons: "
+        f"{'; '.join(most_frequent)}. Read rejected.jsonl; a teacher that answers garbage needs another prompt, "
+        "sampling or model."
     )
 
 

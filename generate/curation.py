@@ -33,6 +33,7 @@ from generate.prompts import Prompts
 from generate.roles import Engines, Roles
 from synthloop.journal import Journal
 from synthloop.records import Candidate, Decision, Example, Seed
+from synthloop.refusals import Refusals
 from synthloop.store import Run, read_rows
 from synthloop.task import Task, open_task
 
@@ -54,14 +55,16 @@ Judging = Generator[Ask | list[Ask], Any, Decision]
 class FilterContext:
     """The run as filters see it; what is not asked for is not read, and no engine is opened before it is asked.
 
-    `usage` counts what its conversations cost, replies from the journal included.
+    `usage` counts what its conversations cost, replies from the journal included; `errors` are requests that no engine
+    served.
     """
 
     def __init__(self, run: Run, round: int) -> None:
         self.run = run
         self.round = round
         self.task: Task = open_task(run.config.task.name, run.config.task.settings)
-        self.usage = dict.fromkeys(("requests", "prompt_tokens", "completion_tokens"), 0)
+        self.usage = dict.fromkeys(("requests", "prompt_tokens", "completion_tokens", "errors"), 0)
+        self.error_messages: list[dict[str, Any]] = []
         self._engines: Engines | None = None
 
     def real(self, split: str) -> list[Example]:
@@ -99,6 +102,9 @@ class FilterContext:
 
         Args:
             name: the filter's, which keeps its requests apart from those of others.
+
+        Raises:
+            StageFailed: more of its requests were not served than `max_error_share`.
         """
         if not batch:
             return []
@@ -106,8 +112,10 @@ class FilterContext:
         talks: Iterable[Any] = (judge(one, Asker(desk, f"{name}/{one.id}", {"candidate": one})) for one in batch)
         with Journal(self.run.journal_path, f"{self.round}/curate") as journal:
             limit = self.run.config.generate.max_in_flight
-            outcomes, counts = drive(talks, self.engines, journal, max_in_flight=limit)
-        self.usage = {name: number + getattr(counts, name) for name, number in self.usage.items()}
+            refusals = Refusals(self.run.config.max_error_share, f"filter {name}")
+            outcomes, counts = drive(talks, self.engines, journal, refusals=refusals, max_in_flight=limit)
+        self.error_messages += [{"filter": name, **kind} for kind in refusals.kinds()]
+        self.usage = {field: number + getattr(counts, field) for field, number in self.usage.items()}
         return [refuse(one.reason) if isinstance(one, Reject) else cast(Decision, one) for one in outcomes]
 
     @cached_property
@@ -115,6 +123,11 @@ class FilterContext:
         config = self.run.config
         roles, prompts = Roles(self.run, self.round), Prompts(config.generate.prompts)
         return Desk(config.seed, self.round, self.task, roles, prompts, config.generate.max_depth)
+
+    @property
+    def devices(self) -> int:
+        """Devices that the engines opened so far hold; 0 where no filter asked any."""
+        return 0 if self._engines is None else self._engines.devices
 
     @property
     def engines(self) -> Engines:

@@ -18,6 +18,7 @@ from generate.context import Ask, Conversation, Outcome, Reject, Reply
 from generate.roles import Engines
 from synthloop.journal import Journal
 from synthloop.records import Completion
+from synthloop.refusals import Refusals
 
 
 @dataclass
@@ -56,6 +57,7 @@ def drive(
     engines: Engines,
     journal: Journal,
     *,
+    refusals: Refusals | None = None,
     max_in_flight: int = 1024,
     on_progress: Callable[[int], None] = lambda done: None,
 ) -> tuple[list[Outcome], Counts]:
@@ -65,11 +67,18 @@ def drive(
     in a conversation is a bug of the recipe and is raised; what was answered until then is in the journal.
 
     Args:
+        refusals: what counts the requests that were not served; none makes the drive fail by default.
         max_in_flight: requests that wait in the engines at any time, at most.
         on_progress: called with the number of finished conversations.
-    """
-    return _Drive(conversations, engines, journal, max_in_flight, on_progress).run()
 
+    Raises:
+        StageFailed: more requests were not served than `refusals` allows.
+    """
+    return _Drive(conversations, engines, journal, refusals or Refusals(), max_in_flight, on_progress).run()
+
+
+ENGINE_ERROR = "engine error"
+"""The kind of a rejection that says nothing of the sample: a request of its conversation was not served."""
 
 _NOTHING = Reject("nothing: the recipe returned neither a candidate nor ctx.reject(...)")
 
@@ -107,7 +116,7 @@ class _Talk:
         """Take the reply to one of the requests; one that failed ends the conversation."""
         if self.outcome is None and reply.finish_reason == "error":
             self.conversation.close()
-            self.outcome = Reject(f"engine error: {reply.error}")
+            self.outcome = Reject(f"{ENGINE_ERROR}: {reply.error}")
         self.replies[key] = reply
         self.tokens += reply.prompt_tokens + reply.completion_tokens
 
@@ -120,12 +129,14 @@ class _Drive:
         conversations: Iterable[Conversation],
         engines: Engines,
         journal: Journal,
+        refusals: Refusals,
         max_in_flight: int,
         on_progress: Callable[[int], None],
     ) -> None:
         self._fresh: Iterator[Conversation] | None = iter(conversations)
         self._engines = engines
         self._journal = journal
+        self._refusals = refusals
         self._max_in_flight = max_in_flight
         self._on_progress = on_progress
         self._counts = Counts()
@@ -147,6 +158,7 @@ class _Drive:
                 self._swap()
             for engine in busy:
                 self._collect(engine)
+        self._refusals.check()
         outcomes = [talk.outcome for talk in self._talks if talk.outcome is not None]
         assert len(outcomes) == len(self._talks), "a conversation was left waiting"
         self._counts.by_conversation = [talk.tokens for talk in self._talks]
@@ -178,7 +190,7 @@ class _Drive:
             talk.advance()
             for ask in talk.asks if talk.outcome is None else []:
                 if (reply := self._journal.get(ask.key)) is not None:
-                    self._count(ask.key, reply, journaled=True)
+                    self._count(ask, reply, journaled=True)
                     talk.take(ask.key, reply)
         if talk.outcome is not None:
             self._num_done += 1
@@ -196,6 +208,7 @@ class _Drive:
         # The key is the id an engine sees: distinct among those in flight, whatever ids the recipes gave.
         self._engines.get(engine).submit(ask.request.model_copy(update={"id": ask.key}))
         self._in_flight[engine][ask.key] = ask
+        self._refusals.submitted(ask.key)
 
     def _swap(self) -> None:
         """Nothing is in flight and all that waits is for engines that are not loaded: load the one most waited for."""
@@ -212,14 +225,15 @@ class _Drive:
             (ask.key, ask.model, ask.request, reply) for ask, reply in named if reply.finish_reason != "error"
         )
         for ask, reply in named:
-            self._count(ask.key, reply, journaled=False)
+            self._count(ask, reply, journaled=False)
             for talk in self._waiting.pop(ask.key):
                 over = talk.outcome is not None
                 talk.take(ask.key, reply)
                 if not over and (talk.outcome is not None or not talk.missing):
                     self._advance(talk)
 
-    def _count(self, key: str, reply: Completion, *, journaled: bool) -> None:
-        if key not in self._counted:
-            self._counted.add(key)
+    def _count(self, ask: Ask, reply: Completion, *, journaled: bool) -> None:
+        if ask.key not in self._counted:
+            self._counted.add(ask.key)
             self._counts.add(reply, journaled=journaled)
+            self._refusals.add(ask.key, ask.request.role, reply)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from synthloop import chat, plugins
 from synthloop.config import Config, RoleConfig
-from synthloop.engines import Engine, EngineConfig, identity
+from synthloop.engines import Engine, EngineConfig, identity, num_devices
 from synthloop.errors import UserError
 from synthloop.store import Run, read_json
 
@@ -129,11 +129,15 @@ def _holds_device(member: Member) -> bool:
 
 
 class Engines:
-    """The open engines. Those that do not fit on our device together are exclusive: one is open at a time."""
+    """The open engines. Those that do not fit on our device together are exclusive: one is open at a time.
+
+    `devices` is the most that one of those opened so far holds: all start on the same first devices of the machine.
+    """
 
     def __init__(self, members: Iterable[Member]) -> None:
         self._members = {member.engine: member for member in members}
         self._open: dict[str, Engine] = {}
+        self.devices = 0
 
     def is_exclusive(self, engine: str) -> bool:
         """Whether `engine` is on our device, with others that ask for more than its memory between them."""
@@ -157,6 +161,7 @@ class Engines:
             member = self._members[engine]
             log.info("loading %s (%s)", member.config.model, member.name)
             self._open[engine] = plugins.load("engine", member.name).open(member.config, member.adapter)
+            self.devices = max(self.devices, num_devices(member.config))
         return self._open[engine]
 
     def close(self) -> None:

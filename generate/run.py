@@ -28,6 +28,7 @@ from synthloop.config import Config, Generate, SeedOverride, parse
 from synthloop.errors import UserError
 from synthloop.journal import Journal
 from synthloop.records import Candidate, Example, Failure, Rejection, Seed
+from synthloop.refusals import Refusals
 from synthloop.store import Run, read_json, read_rows, write_rows
 from synthloop.task import open_task
 
@@ -59,8 +60,9 @@ def seed_stage(run: Run, round: int) -> None:
     if told:
         settings = overridden(settings, parse(SeedOverride, read_json(override), str(override)))
     with stage.write([train, failures, *told]) as writer:
+        labels = open_task(run.config.task.name, run.config.task.settings).labels
         seeds, counts = make_seeds(
-            settings, read_rows(train, Example), read_rows(failures, Failure), run.config.seed, round
+            settings, read_rows(train, Example), read_rows(failures, Failure), run.config.seed, round, labels
         )
         write_rows(writer.folder / "seeds.jsonl", seeds)
         writer.notes.update(counts)
@@ -86,13 +88,14 @@ def generate_stage(run: Run, round: int) -> None:
         if seeds:
             refuse_depth(roles, run.config, round)
             rehearse(seeds, lambda chosen: converse(run.config, roles, chosen, round))
-        started = time.monotonic()
+        started, refusals = time.monotonic(), Refusals(run.config.max_error_share, "generate")
         update = progress.updates(len(seeds), "generate")
         with Journal(run.journal_path, f"{round}/generate") as journal, Engines(roles.all_members()) as engines:
             outcomes, counts = drive(
                 converse(run.config, roles, seeds, round),
                 engines,
                 journal,
+                refusals=refusals,
                 max_in_flight=run.config.generate.max_in_flight,
                 on_progress=update,
             )
@@ -105,6 +108,8 @@ def generate_stage(run: Run, round: int) -> None:
             tokens_by_recipe=tokens_by_recipe(seeds, counts.by_conversation),
             engine_seconds=float(f"{time.monotonic() - started:.3f}"),
             **counts.as_dict(),
+            error_messages=refusals.kinds(),
+            devices=engines.devices,
         )
     tell(candidates, rejections, writer.notes)
 

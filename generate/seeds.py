@@ -13,6 +13,9 @@ nothing may be chosen by gate or test. They are dealt in turn, slices interleave
 more than `max_per_failure` times a round. What is missing, because there are too few failures, is made up from
 non-failures and told in the stage's record. Non-failures are drawn from train, where nothing is held out, and also
 dealt in turn. Under `seeds: random` every recipe starts from train: the control that asks whether failures matter.
+
+Demonstrations are of the seed's slice first; where answers are labels, they are spread over the labels
+(`generate/demonstrations.py`).
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from fractions import Fraction
 from itertools import chain, cycle, islice
 from typing import NamedTuple, Protocol, TypeVar
 
+from generate.demonstrations import by_label, draw_across
 from synthloop import plugins
 from synthloop.config import Generate, RecipeRef
 from synthloop.errors import UserError
@@ -68,9 +72,17 @@ def named_recipes(recipes: Sequence[RecipeRef]) -> dict[str, RecipeRef]:
 
 
 def make_seeds(
-    cfg: Generate, train: Sequence[Example], failures: Sequence[Failure], run_seed: int, round: int
+    cfg: Generate,
+    train: Sequence[Example],
+    failures: Sequence[Failure],
+    run_seed: int,
+    round: int,
+    labels: Sequence[str] = (),
 ) -> tuple[list[Seed], dict[str, int]]:
     """The round's seeds, recipe by recipe, and counts for the record.
+
+    Args:
+        labels: those of the task, where its answers are labels.
 
     Raises:
         UserError: a failure is not from the split `failures_from` names.
@@ -88,7 +100,7 @@ def make_seeds(
     from_solved = _deal(solved, sum(numbers) - sum(given), run_seed, round, "train")
     from_train = _deal([Source(one) for one in train], sum(numbers), run_seed, round, "all of train")
 
-    demonstrations = _Demonstrations(train, cfg.num_demonstrations, run_seed, round)
+    demonstrations = _Demonstrations(train, cfg.num_demonstrations, run_seed, round, labelled=bool(labels))
     seeds = [
         _seed(f"{name}-{index:05d}", name, source, demonstrations)
         for name, number, num_failures in zip(named, numbers, given, strict=True)
@@ -162,18 +174,21 @@ def _deal(sources: Sequence[Source], number: int, run_seed: int, round: int, wha
 
 
 class _Demonstrations:
-    """Other real train examples for a seed, of its slice first."""
+    """Other real train examples for a seed: across the labels where it is `labelled`, else of its slice first."""
 
-    def __init__(self, train: Sequence[Example], number: int, run_seed: int, round: int) -> None:
+    def __init__(self, train: Sequence[Example], number: int, run_seed: int, round: int, *, labelled: bool) -> None:
         self._train = train
         self._number = number
         self._parts = (run_seed, round, "demonstrations")
+        self._by_label = by_label(train) if labelled else None
         self._by_slice: dict[str | None, list[Example]] = defaultdict(list)
         for one in train:
             self._by_slice[one.slice].append(one)
 
     def draw(self, seed_id: str, example: Example) -> tuple[Example, ...]:
         draw = rng(*self._parts, seed_id)
+        if self._by_label is not None:
+            return draw_across(self._by_label, self._number, draw, example.id)
         same = self._by_slice.get(example.slice, [])
         # One more than needed, in case the example itself is drawn.
         chosen = draw.sample(same, min(self._number + 1, len(same)))

@@ -27,6 +27,7 @@ from generate.answering import answer
 from generate.asking import Asker
 from generate.calibration import calibrate
 from generate.curation import KEEP, FilterContext, Judging
+from generate.driver import ENGINE_ERROR
 from synthloop import plugins
 from synthloop.config import PluginRef
 from synthloop.randomness import rng
@@ -94,6 +95,10 @@ def report(
     finally:
         if shared is None:
             ctx.__exit__(None, None, None)
+    # What a filter could not ask about it neither kept nor refused.
+    decided = [index for index, column in enumerate(zip(*decisions, strict=True)) if not any(map(_unserved, column))]
+    sample = [sample[index] for index in decided]
+    decisions = [[column[index] for index in decided] for column in decisions]
     measured = [_measure(ref, module, sample, one) for (ref, module), one in zip(named, decisions, strict=True)]
     all_keep = [all(one.keep for one in column) for column in zip(*decisions, strict=True)]
     for one in measured:
@@ -103,6 +108,10 @@ def report(
         "filters": measured,
         "combined": keep_rates(sample, all_keep),
     }
+
+
+def _unserved(decision: Decision) -> bool:
+    return (decision.reason or "").startswith(ENGINE_ERROR)
 
 
 def _verifying(filters: Iterable[PluginRef]) -> list[tuple[PluginRef, ModuleType]]:

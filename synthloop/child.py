@@ -27,6 +27,8 @@ take twenty times as long beside one busy process (docs/measurements.md)."""
 PARENT, EXIT_FILE = "SYNTHLOOP_PARENT", "SYNTHLOOP_EXIT_FILE"
 """What a child is told in its environment: who started it, and where to write the exit code of `fail`."""
 
+WARNING = "warning: "
+"""Begins a line of a stage's log that a person should see without opening it."""
 PR_SET_PDEATHSIG = 1
 """From <linux/prctl.h>."""
 
@@ -98,8 +100,11 @@ def run_child(main: Callable[[argparse.Namespace], None], *, parser: argparse.Ar
 
 
 class _Formatter(logging.Formatter):
+    """The message alone; before a warning of this project's own, the mark by which the loop shows it on screen too."""
+
     def format(self, record: logging.LogRecord) -> str:
-        return visible(super().format(record))
+        own = record.name.startswith("synthloop") and record.levelno >= logging.WARNING
+        return (WARNING if own else "") + visible(super().format(record))
 
 
 def _log_to_stderr() -> None:

@@ -94,9 +94,9 @@ def _report(opened: Run, console: Console) -> None:
     written = report.write(opened)
     page.write(opened, written)
     console.print(round_table(written))
+    say(f"Report: {opened.root / 'report.json'} and {opened.root / 'report.html'}")
     for line in closing_lines(written):
         console.print(visible(line), highlight=False, markup=False, soft_wrap=True)
-    say(f"Report: {opened.root / 'report.json'} and {opened.root / 'report.html'}")
 
 
 @app.command()
@@ -194,19 +194,17 @@ def train(
 
 @app.command()
 def status(run_dir: RunDir) -> None:
-    """Where a run is: the rounds so far, and the next stage."""
+    """Where a run is: the rounds so far, whether a process works on it, and the next stage."""
     from synthloop import report
-    from synthloop.store import STAGES, Run
-    from synthloop.terminal import open_console, round_table
+    from synthloop.store import Run
+    from synthloop.terminal import closing_lines, open_console, round_table, state_lines
 
     with user_errors():
         opened = Run(run_dir)
-        console = open_console()
-        console.print(round_table(report.build(opened)))
-        for round in opened.rounds():
-            if not opened.stage(round, "decide").is_complete:
-                done = [name for name in STAGES if opened.stage(round, name).is_complete]
-                say(f"Round {round} is under way; complete: {', '.join(done) or 'nothing yet'}.")
+        console, built = open_console(), report.build(opened)
+        console.print(round_table(built))
+        for line in [*closing_lines(built), *state_lines(opened, built)]:
+            console.print(visible(line), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

@@ -93,10 +93,12 @@ class Generate(Section):
     `num_seeds` conversations a round, shared out over `recipes`. `seeds: random` draws seeds from train instead of
     from failures (a control). `allocation: thompson` shares the seeds of round 2 and later out by each recipe's chance
     to gain most per teacher token (`eval/bandit.py`); it needs `mix.policy: adaptive`, whose trials measure that.
-    `max_per_failure` caps the seeds one failure gives in a round. `non_failure_share` of the seeds of a recipe that
-    takes either is real train examples; a recipe that is made for failures, or for non-failures, gets only those
-    (`generate/seeds.py`). A sample deeper than `max_depth` is refused. `prompts` is a folder of Jinja files looked in
-    before the built-in ones.
+    `max_per_failure` caps the seeds one failure gives in a round. `num_demonstrations` other real rows are shown beside
+    each seed's own, of its slice first, and of different labels where answers are labels.
+
+    `non_failure_share` of the seeds of a recipe that takes either is real train examples; a recipe that is made for
+    failures, or for non-failures, gets only those (`generate/seeds.py`). A sample deeper than `max_depth` is refused.
+    `prompts` is a folder of Jinja files looked in before the built-in ones.
     """
 
     recipes: tuple[RecipeRef, ...] = ()
@@ -202,7 +204,11 @@ class Decide(Section):
 
 
 class Budget(Section):
-    """Hard limits, checked before each round starts. `gpu_hours` counts stage seconds times the devices in use."""
+    """Hard limits, checked before each round starts.
+
+    `gpu_hours` counts the seconds of the stages that ask models or train, times the devices each holds: GPUs, or the
+    CPU as one device where there is none. Servers that run elsewhere (`base_urls`) hold none.
+    """
 
     teacher_tokens: int | None = Field(default=None, gt=0)
     gpu_hours: float | None = Field(default=None, gt=0)
@@ -252,10 +258,15 @@ class TrainJob(Section):
 
 
 class Config(TrainJob):
-    """The whole run."""
+    """The whole run.
+
+    A stage that asks models fails, and can be resumed, where more than `max_error_share` of its requests were not
+    served, or none of the first ones; below that they are left out, counted and told (0.05 is chosen, not measured).
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     rounds: int = Field(default=3, gt=0)
+    max_error_share: float = Field(default=0.05, ge=0, le=1)
     task: PluginRef
     splits: Splits = Splits()
     roles: dict[str, tuple[RoleConfig, ...]] = {}

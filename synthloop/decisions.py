@@ -46,7 +46,7 @@ def decide(run: Run, round: int) -> None:
         mix = run.config.mix
         mix = mix.settled(in_force(run, round + 1)) if mix.policy == "adaptive" else mix
         reaction = guard.react(run.config.model_copy(update={"mix": mix}), signs, before)
-        accepted, reason = judge(run.config, round, gate)
+        accepted, reason = judge(run.config, round, gate) if round == 0 or gate else (False, nothing_kept(run, round))
         if reaction.blocks and round > 0:
             accepted, reason = False, f"rolled back: {reaction.told}"
         best = round if accepted else run.accepted_round(round)
@@ -82,17 +82,25 @@ def best_on_gate(run: Run, rounds: Sequence[int]) -> int:
     return max(scores, key=lambda one: (scores[one], -one), default=0)
 
 
+def nothing_kept(run: Run, round: int) -> str:
+    """Why a round ended before training: its curation kept nothing, for what most candidates were refused for."""
+    funnel = read_json(run.round_dir(round) / "funnel.json")
+    why = f" ({'; '.join(funnel['most_frequent'])})" if funnel.get("most_frequent") else ""
+    return f"nothing trained: no sample was kept by curation{why}; the last good adapter stands"
+
+
 def judge(config: Config, round: int, gate: dict[str, Any] | None) -> tuple[bool, str]:
-    """(accepted, why) for a round's paired comparison on `gate` with the accepted round before it."""
-    if round == 0:
-        return True, "the untouched student"
+    """(accepted, why) for a round's paired comparison on `gate` with the accepted round before it; None for round 0."""
     if gate is None:
-        return False, "no sample was kept by curation, so nothing was trained; the last good adapter stands"
+        assert round == 0, round
+        return True, "the untouched student"
     told = (
-        f"gain {gate['gain']:+.4f} over round {gate['against_round']} on gate (n={gate['n']}, p={gate['p_value']:.4g})"
+        f"gain {100 * gate['gain']:+.2f} points over round {gate['against_round']} on gate "
+        f"(n={gate['n']}, p={gate['p_value']:.4g})"
     )
     if gate["gain"] <= config.decide.min_gain:
-        return False, f"rolled back: {told} is not above decide.min_gain={config.decide.min_gain}"
+        points = f"{100 * config.decide.min_gain:g} points"
+        return False, f"rolled back: {told} is not above decide.min_gain={config.decide.min_gain:g} ({points})"
     if gate["p_value"] > config.decide.max_p_value:
         return False, f"rolled back: {told} is above decide.max_p_value={config.decide.max_p_value}"
     return True, f"accepted: {told}"
@@ -105,8 +113,10 @@ def _stop(config: Config, rejected: list[bool], spent: dict[str, float]) -> str 
         return f"patience: {patience} rounds in a row were not accepted"
     if config.budget.teacher_tokens is not None and spent["teacher_tokens"] >= config.budget.teacher_tokens:
         return f"budget: {spent['teacher_tokens']:.0f} of {config.budget.teacher_tokens} teacher tokens are spent"
-    if config.budget.gpu_hours is not None and spent["gpu_hours"] >= config.budget.gpu_hours:
-        return f"budget: {spent['gpu_hours']:.3f} of {config.budget.gpu_hours} GPU hours are spent"
+    if config.budget.gpu_hours is not None and spent["device_hours"] >= config.budget.gpu_hours:
+        return (
+            f"budget: {spent['device_hours']:.3g} device hours are spent, budget.gpu_hours is {config.budget.gpu_hours}"
+        )
     return None
 
 
@@ -116,14 +126,17 @@ def spending(run: Run) -> dict[str, float]:
     if run.journal_path.exists():
         with Journal(run.journal_path, "decide") as journal:
             tokens = sum(sum(journal.tokens(role)) for role in run.config.roles if role != "student")
-    seconds = sum(stage_seconds(run, round) for round in run.rounds())
-    return {"teacher_tokens": tokens, "gpu_hours": round(seconds / 3600, 6)}
+    seconds = sum(device_seconds(run, round) for round in run.rounds())
+    return {"teacher_tokens": tokens, "device_hours": round(seconds / 3600, 6)}
 
 
-def stage_seconds(run: Run, round: int) -> float:
-    """Device seconds of a round: the wall time of the stages that hold a device, times the devices they use."""
+def device_seconds(run: Run, round: int) -> float:
+    """Device seconds of a round: the wall time of the stages that ask models or train, times the devices they hold.
+
+    Devices are GPUs; on a machine without one its CPU is the one device. Servers that ran already hold none of ours.
+    """
     total = 0.0
-    for name in ("generate", "trials", "search", "train", "eval", "test"):
+    for name in ("generate", "curate", "trials", "search", "train", "eval", "test"):
         stage = run.stage(round, name)
         if stage.is_complete:
             record = stage.record()

@@ -87,7 +87,7 @@ def _tokenise(tokenizer: Any, texts: Sequence[str], context: int, model: str) ->
         return []
     lengths = [len(one) for one in tokenizer(list(texts), verbose=False)["input_ids"]]
     if num_cut := sum(length > context for length in lengths):
-        log.warning("WARNING: %d of %d texts are longer than the %d tokens of %s", num_cut, len(texts), context, model)
+        log.warning("%d of %d texts are longer than the %d tokens of %s", num_cut, len(texts), context, model)
     ids = tokenizer(list(texts), truncation=True, max_length=context)["input_ids"]
     ends = [one for one in (tokenizer.eos_token_id, tokenizer.sep_token_id, tokenizer.pad_token_id) if one is not None]
     return [one or ends[:1] or [0] for one in ids]

@@ -23,6 +23,20 @@ def lock(root: Path) -> Iterator[None]:
         yield
 
 
+def is_locked(root: Path) -> bool:
+    """Whether a process holds the writer lock of the run in the folder `root` now."""
+    try:
+        handle = (root / LOCK).open()
+    except FileNotFoundError:
+        return False
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
 def refuse_foreign(folder: Path, marks: Sequence[str], instead: str) -> None:
     """Refuse to write into a folder that a user named and that holds something else.
 

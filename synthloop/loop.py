@@ -18,15 +18,15 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from synthloop import progress
-from synthloop.child import shown, start
+from synthloop import card, progress
+from synthloop.child import WARNING, shown, start
 from synthloop.config import Config, dump
 from synthloop.decisions import decide, hand_over
-from synthloop.errors import StageFailed, UserError
+from synthloop.errors import StageFailed, SynthloopError, UserError
 from synthloop.folders import RUN_MARK, lock, refuse_foreign
 from synthloop.interrupt import Interrupted
 from synthloop.launch import launch
@@ -54,6 +54,8 @@ class Watcher(Protocol):
     def step_progress(self, update: progress.Update) -> None: ...
 
     def step_silent(self, seconds: float) -> None: ...
+
+    def warned(self, line: str) -> None: ...
 
     def step_ended(self, round: int, step: Step, seconds: float) -> None: ...
 
@@ -187,6 +189,7 @@ def execute(run: Run, round: int, step: Step, watcher: Watcher) -> None:
         UserError, StageFailed: with the child's own message, by its exit code.
         KeyboardInterrupt: the child was interrupted and has saved its state.
     """
+    run.failure_path.unlink(missing_ok=True)
     if all(run.stage(round, stage).is_complete for stage in step.stages):
         return
     log_path = run.round_dir(round) / "logs" / f"{step.stages[-1]}.log"
@@ -198,7 +201,11 @@ def execute(run: Run, round: int, step: Step, watcher: Watcher) -> None:
         log.flush()
         code, tail = _follow(step.command, log, watcher)
     if code != 0:
-        raise _failure(code, step, tail, log_path)
+        error = _failure(code, step, tail, log_path)
+        if isinstance(error, SynthloopError):
+            with suppress(OSError):  # a full disk must not hide what the stage said
+                write_json(run.failure_path, {"round": round, "stages": step.stages, "message": str(error)})
+        raise error
     missing = [stage for stage in step.stages if not run.stage(round, stage).is_complete]
     assert not missing, (missing, step.command)
     watcher.step_ended(round, step, time.monotonic() - started)
@@ -215,6 +222,8 @@ def _follow(command: list[str], log: Any, watcher: Watcher) -> tuple[int, list[s
                 continue
             log.write(f"{line}\n")
             log.flush()
+            if line.startswith(WARNING):
+                watcher.warned(line)
             tail = [*tail[-39:], line]
     return child.returncode, tail
 
@@ -281,10 +290,11 @@ def run_loop(run: Run, watcher: Watcher, track: Callable[[Run, int], None]) -> d
 
 
 def keep_best(run: Run, best: int) -> None:
-    """Copy the adapter of the best round to `best_adapter/`, whole or not at all."""
+    """Copy the adapter of the best round to `best_adapter/` with its model card, whole or not at all."""
     target, partial = run.root / "best_adapter", run.root / "best_adapter.partial"
     shutil.rmtree(partial, ignore_errors=True)
     shutil.copytree(run.round_dir(best) / "adapter", partial)
+    card.finish(partial, run, best)
     shutil.rmtree(target, ignore_errors=True)
     partial.replace(target)
 

@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 from synthloop import __version__
@@ -45,7 +46,7 @@ def write_provenance(run: Run) -> None:
     facts: dict[str, Any] = {
         "command": sys.argv,
         "versions": versions(),
-        "machine": {"platform": platform.platform(), "cpus": os.cpu_count()},
+        "machine": {"platform": platform.platform(), "cpus": os.cpu_count(), "gpu": has_gpu()},
         "git_commit": _git_commit(),
         "models": {
             "student": run.config.student.model,
@@ -57,6 +58,11 @@ def write_provenance(run: Run) -> None:
         },
     }
     write_json(path, facts)
+
+
+def has_gpu() -> bool:
+    """Whether this machine has a GPU that can compute: a device node of NVIDIA, AMD or WSL. Loads no torch."""
+    return any(Path("/dev").glob("nvidia[0-9]*")) or Path("/dev/kfd").exists() or Path("/dev/dxg").exists()
 
 
 def _git_commit() -> str | None:

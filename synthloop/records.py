@@ -61,7 +61,11 @@ class Score(Record):
 
 
 class Prediction(Record):
-    """One reply of the student to a real example. `logprob` is the sum over completion tokens (nats)."""
+    """One reply of the student to a real example. `logprob` is the sum over completion tokens (nats).
+
+    `error` is set where there is no reply to score: the student or its judge could not be asked. Such a row counts in
+    no score and in no comparison.
+    """
 
     id: str
     slice: str | None
@@ -73,6 +77,7 @@ class Prediction(Record):
     prompt_tokens: int
     completion_tokens: int
     logprob: float | None = None
+    error: str | None = None
 
 
 class Failure(Record):

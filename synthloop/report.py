@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from synthloop.decisions import stage_seconds
+from synthloop.decisions import device_seconds
 from synthloop.store import STAGES, Run, read_json, write_json
 
 
@@ -20,8 +20,17 @@ def build(run: Run) -> dict[str, Any]:
         "baseline": rounds[0]["eval"] if rounds else None,
         "best_round": best,
         "gain": headline(run, best),
+        "finished": finished(run),
+        "failure": read_json(run.failure_path) if run.failure_path.exists() else None,
         "stopped_by": read_json(run.round_dir(decided[-1]) / "round.json")["stopped_by"] if decided else None,
     }
+
+
+def finished(run: Run) -> bool:
+    """Whether the last round was decided and the best one tested, so that running again does nothing."""
+    decided, best = run.decided(), run.best_round()
+    over = bool(decided) and (decided[-1]["action"] == "stop" or decided[-1]["round"] >= run.config.rounds)
+    return over and (best == 0 or run.stage(best, "test").is_complete)
 
 
 def write(run: Run) -> dict[str, Any]:
@@ -53,6 +62,7 @@ def round_facts(run: Run, round: int) -> dict[str, Any]:
     verdict = read_json(folder / "round.json")
     return {
         "round": round,
+        "trained": run.stage(round, "train").is_complete,
         "accepted": verdict["accepted"],
         "reason": verdict["reason"],
         "action": verdict["action"],
@@ -67,8 +77,16 @@ def round_facts(run: Run, round: int) -> dict[str, Any]:
         "curate": curation(run, round),
         "collapse": _json(folder / "collapse.json"),
         "seconds": {name: run.stage(round, name).record()["seconds"] for name in _complete(run, round)},
-        "gpu_seconds": stage_seconds(run, round),
+        "device_seconds": device_seconds(run, round),
+        "gpu_seconds": device_seconds(run, round) if on_gpu(run) else 0.0,
     }
+
+
+def on_gpu(run: Run) -> bool:
+    """Whether the run's devices are GPUs and not a CPU."""
+    path = run.root / "provenance.json"
+    facts = read_json(path) if path.exists() else {}
+    return bool(facts.get("machine", {}).get("gpu", True))
 
 
 def evaluation(run: Run, round: int) -> dict[str, Any]:
@@ -96,7 +114,8 @@ def generation(run: Run, round: int) -> dict[str, Any] | None:
         return None
     record, funnel = stage.record(), _json(run.round_dir(round) / "funnel.json") or {}
     names = ("requests", "candidates", "prompt_tokens", "completion_tokens", "seconds", "truncated")
-    return {"kept": funnel.get("kept"), **{name: record[name] for name in names}}
+    facts = {"kept": funnel.get("kept"), **{name: record[name] for name in names}}
+    return {**facts, "errors": record.get("errors", 0), "error_messages": record.get("error_messages", [])}
 
 
 def curation(run: Run, round: int) -> dict[str, Any] | None:
@@ -106,7 +125,8 @@ def curation(run: Run, round: int) -> dict[str, Any] | None:
         return None
     record, found = stage.record(), _json(run.round_dir(round) / "fidelity.json")
     return {
-        **{name: record.get(name, 0) for name in ("requests", "prompt_tokens", "completion_tokens")},
+        **{name: record.get(name, 0) for name in ("requests", "prompt_tokens", "completion_tokens", "errors")},
+        "error_messages": record.get("error_messages", []),
         "fidelity": found["summary"] if found else None,
         "fidelity_flagged": sum(one["flagged"] for one in found["comparisons"]) if found else None,
     }

@@ -23,7 +23,7 @@ from pydantic import BaseModel
 from synthloop import plugins
 from synthloop.config import Config, RoleConfig, dump, parse
 from synthloop.errors import UserError
-from synthloop.folders import RUN_MARK, lock
+from synthloop.folders import RUN_MARK, is_locked, lock
 from synthloop.jsonl import read_jsonl
 from synthloop.records import Record, Review
 from synthloop.task import open_task
@@ -313,6 +313,15 @@ class Run:
     def adapter(self, round: int) -> Path | None:
         """The LoRA adapter of a round; None for round 0."""
         return None if round == 0 else self.round_dir(round) / "adapter"
+
+    @property
+    def failure_path(self) -> Path:
+        """Which stage failed last and what it said; there until that stage is tried again."""
+        return self.root / "failure.json"
+
+    def is_locked(self) -> bool:
+        """Whether a process holds the writer lock now."""
+        return is_locked(self.root)
 
     @contextmanager
     def lock(self) -> Iterator[None]:

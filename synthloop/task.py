@@ -41,7 +41,7 @@ class TaskConfig(BaseModel):
         return prompt
 
     def variables(self) -> dict[str, Any]:
-        """What `prompt` may use beside `input`; a task overrides it (classification: `labels`)."""
+        """What `prompt` may use beside `input`; a task overrides it. `labels`, if any, are all possible answers."""
         return {}
 
 
@@ -62,6 +62,11 @@ class Task(NamedTuple):
     def score(self, example: Example, text: str) -> Score:
         score: Score = self.module.score(self.config, example, text)
         return score
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels that every answer is one of, as `prompt` may list them; none where answers are open."""
+        return tuple(self.config.variables().get("labels", ()))
 
     @property
     def judge_role(self) -> str | None:

@@ -17,7 +17,7 @@ from synthloop.loop import Step
 from synthloop.progress import Update
 from synthloop.report import build
 from synthloop.screen import visible
-from synthloop.store import Run
+from synthloop.store import STAGES, Run
 
 
 def interval(scores: dict[str, Any] | None, *, key: str = "value", signed: bool = False) -> str:
@@ -42,7 +42,7 @@ def round_table(report: dict[str, Any]) -> Table:
 
 def _row(one: dict[str, Any]) -> list[str]:
     scores, mix, generated, gain = one["eval"], one["mix"], one["generate"], one["overfitting"]
-    accepted = "accepted" if one["accepted"] else "rolled back"
+    decision = "accepted" if one["accepted"] else "rolled back" if one["trained"] else "nothing trained"
     return [
         str(one["round"]),
         *(interval(scores.get(split)) for split in ("probe", "gate", "test")),
@@ -50,21 +50,58 @@ def _row(one: dict[str, Any]) -> list[str]:
         f"{generated['kept']}/{generated['candidates']}" if generated else "-",
         f"{100 * mix['real_fraction']:.0f}%" if mix else "-",
         one["collapse"]["verdict"] if one["collapse"] else "-",
-        accepted if one["round"] else "baseline",
+        decision if one["round"] else "baseline",
     ]
 
 
 def closing_lines(report: dict[str, Any]) -> list[str]:
-    """The headline in words: the gain on test with n, interval and p, the best round, and what the search took."""
+    """The headline in words: the gain on test with n, interval and p, the best round, what the search took; of a run
+    that has not ended, that it has not, and why a stage failed. The last line says so where nothing was trained."""
     gain, searched = report["gain"], search_lines(report)
+    stopped = [f"Stopped by {report['stopped_by']}."] if report["stopped_by"] else []
+    if not report["finished"]:
+        return [*unfinished_lines(report), *searched]
     if gain is None:
-        return [f"Best round: {report['best_round']} (the untouched student); no round was accepted.", *searched]
+        headline = f"Best round: {report['best_round']} (the untouched student); no round was accepted."
+        return [headline, *stopped, *searched, *nothing_trained(report)]
     return [
         f"Best round: {report['best_round']}. Gain on {gain['split']} over the untouched student: "
         f"{interval(gain, signed=True)} points, n={gain['n']}, p={gain['p_value']:.2g}.",
-        *([f"Stopped by {report['stopped_by']}."] if report["stopped_by"] else []),
+        *stopped,
         *searched,
     ]
+
+
+def unfinished_lines(report: dict[str, Any]) -> list[str]:
+    """How far a run is that has not ended, and what its last stage said where that failed."""
+    failure, rounds = report["failure"], report["rounds"]
+    decided = "no round is decided yet"
+    if rounds:
+        decided = f"round {rounds[-1]['round']} is decided, best so far is round {report['best_round']}"
+    lines = [f"The run is not finished: {decided}."]
+    return [*lines, *(f"Round {failure['round']}. {failure['message']}".splitlines() if failure else [])]
+
+
+def nothing_trained(report: dict[str, Any]) -> list[str]:
+    """Why not, of a run in which no round was trained; nothing of any other."""
+    if any(one["trained"] for one in report["rounds"]):
+        return []
+    last = report["rounds"][-1]
+    why = last["reason"].removeprefix("nothing trained: ") if last["round"] else f"stopped by {report['stopped_by']}"
+    return [f"Nothing was trained: {why}."]
+
+
+def state_lines(run: Run, report: dict[str, Any]) -> list[str]:
+    """Whether a process works on the run, and where it stands."""
+    if report["finished"]:
+        return ["The run is finished."]
+    held = run.is_locked()
+    who = "A process is working on it" if held else "No process is working on it; the same `synthloop run` goes on"
+    round = next((one for one in run.rounds() if not run.stage(one, "decide").is_complete), None)
+    if round is None:
+        return [f"{who}. The next round has not begun."]
+    done = [name for name in STAGES if run.stage(round, name).is_complete]
+    return [f"{who}. Round {round} is half done; complete: {', '.join(done) or 'nothing yet'}."]
 
 
 def search_lines(report: dict[str, Any]) -> list[str]:
@@ -128,6 +165,9 @@ class Terminal:
             f"The stage has printed nothing for {seconds / 60:.0f} min. Ctrl-C ends it; the same command resumes."
         )
 
+    def warned(self, line: str) -> None:
+        self._say(line, style="yellow")
+
     def step_ended(self, round: int, step: Step, seconds: float) -> None:
         self._progress.remove_task(self._bar)
         self._bar = None
@@ -138,6 +178,8 @@ class Terminal:
         self._table = round_table(report)
         if search := report["rounds"][round]["search"]:
             self._say(f"round {round} = {search['told']}")
+        if scores := report["rounds"][round]["eval"]:
+            self._say(f"round {round} = {', '.join(f'{split} {interval(one)}' for split, one in scores.items())}")
         self._say(f"round {round} = {report['rounds'][round]['reason']}")
         if self._live:
             self._live.update(self._view())

@@ -32,6 +32,7 @@ def round_metrics(run: Run, round: int) -> dict[str, float | str | int]:
     for split, scores in facts["eval"].items():
         metrics[f"eval/{split}/{scores['metric']}"] = scores["value"]
         metrics |= {f"eval/{split}/{key}": scores[key] for key in ("ci_low", "ci_high", "n", "truncated")}
+        metrics[f"eval/{split}/errors"] = scores.get("errors")
         for name, part in scores["slices"].items():
             metrics[f"eval/{split}/slice/{name}"] = part["value"]
     if facts["overfitting"]:
@@ -50,7 +51,7 @@ def round_metrics(run: Run, round: int) -> dict[str, float | str | int]:
         metrics["collapse/reaction"] = facts["reaction"]
         metrics |= {f"collapse/measure/{name}": value for name, value in facts["measures"].items()}
         metrics |= {f"collapse/{name}": value for name, value in facts["collapse"]["signals"].items()}
-    metrics["cost/gpu_seconds"] = facts["gpu_seconds"]
+    metrics |= {f"cost/{name}": facts[name] for name in ("gpu_seconds", "device_seconds")}
     return {key: value for key, value in metrics.items() if value is not None}
 
 
@@ -78,7 +79,9 @@ def _generation(
     if curated:
         metrics["curate/fidelity_flagged"] = curated["fidelity_flagged"]
     if generated:
-        metrics |= {f"generate/{name}": generated[name] for name in ("requests", "candidates", "kept", "truncated")}
+        metrics |= {
+            f"generate/{name}": generated[name] for name in ("requests", "candidates", "kept", "truncated", "errors")
+        }
     if funnel:
         asked = funnel["kept"] + sum(funnel["rejected"].values())
         metrics["generate/yield"] = funnel["kept"] / asked if asked else 0.0

@@ -3,17 +3,20 @@
     python tests/fake_stages.py --run R --round N STAGE[,STAGE]
 
 What a round scores is read from `R/script.json`: {"gains": {"1": 0.1, ...}, "kept": {"2": 0}, "exit": {"1/train": 4},
-"collapse": {"2": "stop"}}.
+"collapse": {"2": "stop"}, "devices": {"generate": 8}, "warn": {"1/mix": "a warning"}}.
 Each call adds a line to `R/calls.txt`.
 """
 
 import argparse
 import json
+import logging
 from typing import Any
 
 from synthloop.child import run_child, stage_parser
 from synthloop.errors import StageFailed, UserError
 from synthloop.store import Run, write_json
+
+log = logging.getLogger("synthloop.fake")
 
 PAIRED = {"against_round": 0, "ci_low": 0.0, "ci_high": 0.2, "n": 100, "p_value_two_sided": 0.01}
 SEARCH = {
@@ -46,7 +49,9 @@ def contents(stage: str, round: int, script: dict[str, Any]) -> dict[str, Any]:
     if stage == "test":
         return {"eval/test.json": {"splits": {"test": scores}, "paired": {"test": paired(gain)}}}
     if stage == "curate":
-        return {"funnel.json": {"kept": script.get("kept", {}).get(str(round), 5), "rejected": {"novelty": 2}}}
+        told = ["recipe: engine error: The prompt has 592 tokens (14)", "novelty: near (2)"]
+        kept = script.get("kept", {}).get(str(round), 5)
+        return {"funnel.json": {"kept": kept, "rejected": {"novelty": 2}, "most_frequent": told}}
     if stage == "mix":
         names = ("real_rows", "synthetic_rows", "real_tokens", "synthetic_tokens", "real_fraction", "max_depth")
         return {"mix.json": dict.fromkeys(names, 1)}
@@ -74,6 +79,9 @@ def main(arguments: Any) -> None:
                 write_json(writer.folder / file, value)
             counts = ("requests", "candidates", "prompt_tokens", "completion_tokens", "truncated")
             writer.notes.update(dict.fromkeys(counts, 7) if name == "generate" else {})
+            writer.notes["devices"] = script.get("devices", {}).get(name, 1)
+        if told := script.get("warn", {}).get(f"{arguments.round}/{name}"):
+            log.warning("%s", told)
 
 
 def parser() -> argparse.ArgumentParser:

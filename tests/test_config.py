@@ -88,3 +88,11 @@ def test_every_recipe_ships_a_config_that_runs_it_alone() -> None:
     shipped = {path.stem: load_config(path) for path in SHIPPED if path.parent.name == "recipes"}
     assert sorted(shipped) == plugins.names("recipe")
     assert all([one.name for one in config.generate.recipes] == [name] for name, config in shipped.items())
+
+
+def test_self_improvement_is_verified_from_outside() -> None:
+    """Its samples are solutions of real train problems, kept where they reach the gold answer."""
+    config = load_config(ROOT / "configs" / "self_improve.yaml")
+    assert all(member.is_student for member in config.committee("teacher"))
+    assert {one.name for one in config.generate.recipes} <= {"rejection", "star"}
+    assert "verify" in {one.name for one in config.curate.filters}

@@ -2,15 +2,18 @@
 
 import json
 import os
+import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
 import pytest
+from typer.testing import CliRunner
 
-from synthloop import loop, report, splits, tracking
-from synthloop.config import Config, parse
+from synthloop import cli, loop, report, splits, tracking
+from synthloop.config import Config, dump, parse
 from synthloop.errors import StageFailed, SynthloopError, UserError
 from synthloop.folders import lock
 from synthloop.loop import Step
@@ -24,6 +27,7 @@ class Silent:
     def step_started(self, round: int, step: Step) -> None: ...
     def step_progress(self, update: Update) -> None: ...
     def step_silent(self, seconds: float) -> None: ...
+    def warned(self, line: str) -> None: ...
     def step_ended(self, round: int, step: Step, seconds: float) -> None: ...
     def round_ended(self, run: Run, round: int) -> None: ...
 
@@ -118,7 +122,7 @@ def test_patience_and_budget_stop_the_run(tmp_path: Path) -> None:
 def test_a_round_without_kept_samples_trains_nothing_and_keeps_the_last_good_adapter(tmp_path: Path) -> None:
     run = start(tmp_path, {"kept": {"2": 0}})
     second = report.build(run)["rounds"][2]
-    assert not second["accepted"]
+    assert (second["accepted"], second["trained"]) == (False, False)
     assert "no sample was kept" in second["reason"]
     assert "2/train" not in calls(tmp_path)
     assert "3/train" in calls(tmp_path)
@@ -320,8 +324,11 @@ def test_an_adaptive_mix_is_searched_before_it_is_made(tmp_path: Path) -> None:
     assert metrics[1]["cost/search/trials"] == 4
     assert metrics[1]["generate/share/repair"] == 0.75
     assert report.build(run)["rounds"][1]["seconds"].keys() >= {"trials", "search"}
-    assert report.build(run)["rounds"][1]["gpu_seconds"] == pytest.approx(
-        sum(run.stage(1, name).record()["seconds"] for name in ("generate", "trials", "search", "train", "eval"))
+    assert report.build(run)["rounds"][1]["device_seconds"] == pytest.approx(
+        sum(
+            run.stage(1, name).record()["seconds"]
+            for name in ("generate", "curate", "trials", "search", "train", "eval")
+        )
     )
 
 
@@ -348,3 +355,109 @@ def test_the_guard_halves_the_ratio_that_the_trials_found(tmp_path: Path) -> Non
     script = {"collapse": {"1": "warn"}, "search": {"1": {"ratio": 4.0}}}
     run = start(tmp_path, script, config(**ADAPTIVE, collapse={"action": "shrink"}))
     assert json.loads((run.round_dir(2) / "mix_override.json").read_text())["max_synthetic_ratio"] == 2.0
+
+
+def test_devices_are_what_each_stage_holds(tmp_path: Path) -> None:
+    held = {"generate": 8, "curate": 4, "train": 2, "eval": 0}
+    run = start(tmp_path, {"devices": held}, config(rounds=1))
+    seconds = {name: run.stage(1, name).record()["seconds"] for name in ("generate", "curate", "train", "eval", "test")}
+    expected = sum(held.get(name, 1) * number for name, number in seconds.items())
+    assert report.build(run)["rounds"][1]["device_seconds"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_seconds_of_a_cpu_are_no_gpu_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool) -> None:
+    monkeypatch.setattr("synthloop.provenance.has_gpu", lambda: gpu)
+    facts = report.build(start(tmp_path, {}, config(rounds=1)))["rounds"][1]
+    assert facts["device_seconds"] > 0
+    assert facts["gpu_seconds"] == (facts["device_seconds"] if gpu else 0)
+
+
+def command(*arguments: Any) -> tuple[int, str]:
+    done = CliRunner().invoke(cli.app, [*map(str, arguments)])
+    return done.exit_code, done.output
+
+
+@pytest.fixture
+def run_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
+    """`synthloop run` over the scripted stages."""
+    monkeypatch.setattr("synthloop.check.check_config", lambda config, where: None)
+    (tmp_path / "c.yaml").write_text(json.dumps(dump(config())))
+
+    def run(script: dict[str, Any], *overrides: str) -> tuple[int, str]:
+        (tmp_path / "run").mkdir(exist_ok=True)
+        write_json(tmp_path / "run" / "script.json", script)
+        return command("run", tmp_path / "c.yaml", *overrides, "--run-dir", tmp_path / "run")
+
+    return run
+
+
+def test_a_run_that_trained_nothing_says_so_and_why_in_its_last_line(run_command: Any, tmp_path: Path) -> None:
+    code, told = run_command({"kept": {"1": 0, "2": 0}})
+    assert code == 0
+    reason = "no sample was kept by curation (recipe: engine error: The prompt has 592 tokens (14); novelty: near (2))"
+    assert told.splitlines()[-1].startswith(f"Nothing was trained: {reason}")
+    assert f"round 1 = nothing trained: {reason}" in told
+    assert "rolled back" not in told
+    assert "The prompt has 592 tokens" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_run_stopped_before_its_first_training_says_what_by(run_command: Any) -> None:
+    code, told = run_command({}, "budget.gpu_hours=0.000000001")
+    assert code == 0
+    assert re.fullmatch(
+        r"Nothing was trained: stopped by budget: \S+ device hours are spent, budget.gpu_hours is 1e-09.",
+        told.splitlines()[-1],
+    )
+
+
+def test_a_run_that_trained_says_nothing_of_that(run_command: Any) -> None:
+    code, told = run_command({"kept": {"2": 0}, "gains": {"1": -0.1, "3": -0.1}}, "decide.patience=5")
+    assert code == 0
+    assert "Nothing was trained" not in told
+    assert "no round was accepted" in told
+    assert [line.split()[-1] for line in told.splitlines() if line.strip().startswith(("1 ", "2 ", "3 "))] == [
+        *("back", "trained", "back")
+    ]
+
+
+def test_a_failed_stage_is_told_by_every_command_until_it_is_tried_again(run_command: Any, tmp_path: Path) -> None:
+    code, told = run_command({"exit": {"1/curate": 4}})
+    assert code == 4
+    assert "said the stage" in told
+    for name in ("status", "report"):
+        code, told = command(name, tmp_path / "run")
+        assert code == 0
+        assert "The run is not finished: round 0 is decided, best so far is round 0." in told
+        assert "Round 1. The stage curate ended with exit code 4" in told
+        assert "no round was accepted" not in told
+    assert "said the stage" in (tmp_path / "run" / "report.html").read_text()
+    assert json.loads((tmp_path / "run" / "report.json").read_text())["failure"]["stages"] == ["curate"]
+    run_command({})
+    code, told = command("status", tmp_path / "run")
+    assert "said the stage" not in told
+    assert told.splitlines()[-1] == "The run is finished."
+
+
+def test_status_says_whether_a_process_works_on_the_run(run_command: Any, tmp_path: Path) -> None:
+    run_command({"exit": {"1/curate": 4}})
+    _, told = command("status", tmp_path / "run")
+    assert "No process is working on it" in told
+    assert "Round 1 is half done; complete: seed, generate." in told
+    with Run(tmp_path / "run").lock():
+        _, told = command("status", tmp_path / "run")
+    assert "A process is working on it. Round 1 is half done" in told
+
+
+def test_a_stages_own_warnings_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    run = loop.open_run(config(), tmp_path)
+    write_json(tmp_path / "script.json", {"warn": {"1/mix": "a warning"}})
+    told: list[str] = []
+    watcher = Silent()
+    monkeypatch.setattr(watcher, "warned", told.append)
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    step = Step(("mix",), [sys.executable, "-m", "tests.fake_stages", "--run", str(tmp_path), "--round", "1", "mix"])
+    loop.execute(run, 1, step, watcher)
+    assert told == ["warning: a warning"]
+    assert "warning: a warning" in (tmp_path / "round-001" / "logs" / "mix.log").read_text()

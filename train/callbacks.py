@@ -43,7 +43,7 @@ class Checkpoints(TrainerCallback):
 
 
 class TrainerLog(TrainerCallback):
-    """One JSON object a logging step into `path`, the same bytes whether or not the training was resumed on the way."""
+    """One JSON object a logging step into `path`, on a CPU the same bytes whether or not the training was resumed."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -29,7 +29,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from synthloop import plugins
+from synthloop import card, plugins
 from synthloop.child import open_run, run_child, stage_parser
 from synthloop.config import Config, TrainJob, describe, dump, parse, read_yaml
 from synthloop.errors import UserError
@@ -129,6 +129,8 @@ def fit(objective: ModuleType, config: ObjectiveConfig, args: Any, rows: list[An
     result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     trained, trained_cpu = time.monotonic(), time.process_time()
     save_adapter(trainer, folder / "adapter")
+    if state.is_main_process:
+        write_card(objective, config, len(rows), folder / "adapter")
     return {
         **facts,
         "trainable_parameters": num_trainable(trainer.model),
@@ -178,6 +180,12 @@ def save_adapter(trainer: Any, folder: Path) -> None:
         if isinstance(value, list):  # PEFT keeps names in sets, whose order changes from process to process
             adapter_config[key] = sorted(value, key=json.dumps)
     write_json(path, adapter_config)
+
+
+def write_card(objective: ModuleType, config: ObjectiveConfig, num_rows: int, folder: Path) -> None:
+    """A true model card in place of PEFT's blank one."""
+    told = card.training_card(config.model, objective.__name__.rpartition(".")[2], num_rows, folder)
+    (folder / "README.md").write_text(told, encoding="utf-8")
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def quotas(cfg: Config, sizes: Counter[str]) -> dict[str, int]:
     shares = dict.fromkeys(sizes, 1.0) if cfg.shares is None else cfg.shares
     missing = sorted(shares.keys() - sizes.keys())
     if missing and sizes:
-        log.warning("WARNING: balance by %s: no candidate in %s, which `shares` names", cfg.by, ", ".join(missing))
+        log.warning("balance by %s: no candidate in %s, which `shares` names", cfg.by, ", ".join(missing))
     # Candidates for a share of 1, in the group that has the fewest.
     scarcest = min((size / shares[name] for name, size in sizes.items() if name in shares), default=0.0)
     # The tolerance: 0.1 * 30 is 3, not 3.0000000000000004 or, in other cases, a little less.

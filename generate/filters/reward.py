@@ -7,7 +7,7 @@ outputs are helpfulness, correctness, coherence, complexity and verbosity). A mo
     curate: {filters: [{name: reward, model: quickstart/reward, min_score: 0.0}]}
 
     - name: reward                                 # several attributes
-      model: rewards/helpsteer2                    # a folder or a hub id
+      model: path/to/reward-model                  # a folder or hub id of a classifier with several outputs
       attributes:
         helpfulness: {output: 0, weight: 0.65, min: 2.5}
         coherence: {output: 2, weight: 0.45}

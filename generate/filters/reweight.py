@@ -43,7 +43,7 @@ def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decis
     order = sorted(range(len(batch)), key=lambda n: derive_seed(ctx.run.config.seed, "reweight", batch[n].id))
     if min(len(real), len(batch)) < max(cfg.min_rows, 2):
         if batch:
-            log.warning("WARNING: reweight: too few samples to weigh (%d real, %d new)", len(real), len(batch))
+            log.warning("reweight: too few samples to weigh (%d real, %d new)", len(real), len(batch))
         return [Decision(keep=True) for _ in batch]
     folds = [0] * len(batch)
     for place, n in enumerate(order):

@@ -1,11 +1,11 @@
 """Problems that somebody would ask: a persona with memories, reflections and a plan for the day.
 
-Generative Agents (Park et al., 2023, arXiv:2304.03442) on a persona inferred from the seed, as in Persona Hub's
-text-to-persona (Ge et al., 2024, arXiv:2406.20094). The teacher invents who would come upon such a problem and what
-they have lately seen, each memory with a grade of importance. Where those grades add up to `reflect_at`, higher
-conclusions are drawn from the most salient memories and join the stream. A plan for the day follows; each of its steps
-retrieves what comes to mind (`generate/memory.py` has the paper's equation) and asks one problem, which is remembered
-in turn. Every problem is then solved `num_solutions` times, as in `variation`.
+Generative Agents (Park et al., 2023, arXiv:2304.03442) on a persona that the teacher infers from the seed's problem.
+There is no collection of personas, as Persona Hub has (Ge et al., 2024, arXiv:2406.20094). The teacher invents who
+would come upon such a problem and what they have lately seen, each memory with a grade of importance. Where those
+grades add up to `reflect_at`, higher conclusions are drawn from the most salient memories and join the stream. A plan
+for the day follows; each of its steps retrieves what comes to mind (`generate/memory.py` has the paper's equation) and
+asks one problem, which is remembered in turn. Every problem is then solved `num_solutions` times, as in `variation`.
 
     generate: {recipes: [{name: personas, share: 0.2, num_problems: 2, num_memories: 4}]}
 

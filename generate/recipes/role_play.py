@@ -1,16 +1,18 @@
 """Two roles in conversation until a task is done: samples of several turns.
 
-CAMEL (Li et al., 2023, arXiv:2303.17760). From the seed the teacher makes up a task, who instructs and who carries out.
-The user role knows the task and instructs step by step; the assistant role sees only what it is told, as the student
-will. When the user calls the task done, or in turn `max_turns`, the user asks for the whole result in the task's own
-prompt. It is answered `num_solutions` times: the completion is the first that gives the majority's answer, and
-`messages` is the conversation before it.
+After CAMEL (Li et al., 2023, arXiv:2303.17760). From the seed the teacher makes up a task, who instructs and who
+carries out. The user role knows the task and instructs step by step; the assistant role sees only what it is told, as
+the student will. When the user calls the task done, or in turn `max_turns`, the user asks for the whole result in the
+task's own prompt. It is answered `num_solutions` times: the completion is the first that gives the majority's answer,
+and `messages` is the conversation before it.
 
     generate: {recipes: [{name: role_play, share: 0.2, max_turns: 4, num_solutions: 4, user: teacher,
          assistant: teacher}]}
 
-The votes agree on the last turn alone; what the assistant said before is not verified. `input`, which filters compare
-with held-out texts, is the whole conversation before the completion.
+Simpler than the paper: role and task come from the seed and not from lists, the prompts have none of its inception
+rules ("never flip roles"), and no filter looks for flipped roles or loops. The votes agree on the last turn alone; what
+the assistant said before is not verified. `input`, which filters compare with held-out texts, is the whole conversation
+before the completion.
 """
 
 from __future__ import annotations

@@ -1,17 +1,18 @@
 """New problems invented from a pool of real ones, kept when they read unlike all of the pool and one another.
 
-Self-Instruct (Wang et al., 2022, arXiv:2212.10560, figure 2): the seed's example and its demonstrations, in a drawn
-order, are the pool that the teacher continues with `num_problems` new ones. Each must stay below `max_rouge_l` with
-every text of the pool and every earlier new one (ROUGE-L F-measure, 0.7 as in section 2.2). What is new is solved
-`num_solutions` times, and the majority answers it.
+The first of the four steps of Self-Instruct (Wang et al., 2022, arXiv:2212.10560, figure 2), within one task: the
+seed's example and its demonstrations, in a drawn order, are the pool that the teacher continues with `num_problems` new
+ones. Each must stay below `max_rouge_l` with every text of the pool and every earlier new one (ROUGE-L F-measure, 0.7
+as in section 2.2). What is new is solved `num_solutions` times, and the majority answers it.
 
     generate:
       recipes: [{name: self_instruct, num_problems: 3, num_solutions: 4}]
       num_demonstrations: 7
 
 The paper shows 8 tasks at a time: `num_demonstrations: 7`. A failure among the pool is one problem of many here; to aim
-at it, take `repair`. Limits: novelty is judged within the conversation; against everything else it is the filter
-`novelty` that does. All answers come input-first: for labels the paper writes the label first, which balances them.
+at it, take `repair`. Limits: no new tasks are invented, and what was written does not join the pool; novelty is judged
+within the conversation; against everything else it is the filter `novelty` that does. All answers come input-first: for
+labels the paper writes the label first, which balances them.
 """
 
 from __future__ import annotations

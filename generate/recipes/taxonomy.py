@@ -7,9 +7,9 @@ text (its correctness, where there is none) and its relevance.
 
     generate: {recipes: [{name: taxonomy, taxonomy: configs/taxonomy, branches: [knowledge, compositional_skills]}]}
 
-`lineage.leaf` and `lineage.branch` let training go by phases, knowledge first, as LAB does. The tree is InstructLab's
-own layout (`generate/leaves.py`). Leaves are drawn evenly, whatever the task; seeds only stand for their number, so
-failures are left to other recipes. The gates are the critic's word.
+`lineage.leaf` and `lineage.branch` say where a sample comes from. LAB trains in phases, knowledge first; here all
+branches are mixed. The tree is InstructLab's own layout (`generate/leaves.py`). Leaves are drawn evenly, whatever the
+task; seeds only stand for their number, so failures are left to other recipes. The gates are the critic's word.
 """
 
 from __future__ import annotations

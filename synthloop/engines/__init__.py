@@ -17,6 +17,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -29,9 +30,13 @@ from synthloop.engines._fingerprint import folder_fingerprint
 from synthloop.errors import UserError
 from synthloop.journal import Journal, request_key
 from synthloop.records import Completion, Request
+from synthloop.refusals import Refusals
 
 # Engine arguments that change what is answered, and not only how fast or where.
 ANSWER_ARGS = ("dtype", "quantization", "max_model_len", "hf_overrides", "load_format", "seed", "logits_processors")
+
+
+PARALLEL_ARGS = ("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size")
 
 
 class EngineConfig(BaseModel):
@@ -67,6 +72,14 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Free the device and stop any child process. Closing twice is allowed."""
+
+
+def num_devices(cfg: EngineConfig) -> int:
+    """Devices of this machine (GPUs, or its CPU as one) that an engine holds while it is open; 0 for servers that run
+    elsewhere already."""
+    if getattr(cfg, "base_urls", ()):
+        return 0
+    return math.prod(int(cfg.args.get(name) or 1) for name in PARALLEL_ARGS)
 
 
 def identity(cfg: EngineConfig, adapter: Path | None = None) -> dict[str, Any]:
@@ -145,6 +158,7 @@ def complete_all(
     identity: dict[str, Any] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
     *,
+    refusals: Refusals | None = None,
     max_in_flight: int = 1024,
 ) -> list[Completion]:
     """The reply to each request, in their order; what the journal holds is not asked again.
@@ -155,7 +169,12 @@ def complete_all(
     Args:
         identity: what `identity()` says of the engine; required with a journal.
         on_progress: called with (number done, number of requests) whenever replies came.
+        refusals: what counts the requests that were not served; none makes the call fail by default.
+
+    Raises:
+        StageFailed: more requests were not served than `refusals` allows.
     """
+    refusals = refusals or Refusals()
     assert journal is None or identity is not None, "a journal needs the engine's identity"
     keys = [request_key(identity or {}, request) for request in requests]
     known = {} if journal is None else {key: reply for key in keys if (reply := journal.get(key)) is not None}
@@ -164,24 +183,32 @@ def complete_all(
     num_done = sum(repeats[key] for key in known)
     if on_progress:
         on_progress(num_done, len(keys))
-    for replies in _stream(engine, asked, max_in_flight):
+    for key, reply in known.items():
+        refusals.add(key, "", reply)
+    for replies in _stream(engine, asked, max_in_flight, refusals):
         if journal is not None:
             model = str((identity or {})["model"])
             journal.put((key, model, asked[key], reply) for key, reply in replies if reply.finish_reason != "error")
         known.update(replies)
+        for key, reply in replies:
+            refusals.add(key, asked[key].role, reply)
         num_done += sum(repeats[key] for key, _ in replies)
         if on_progress:
             on_progress(num_done, len(keys))
+    refusals.check()
     return [known[key].model_copy(update={"request_id": one.id}) for key, one in zip(keys, requests, strict=True)]
 
 
-def _stream(engine: Engine, asked: dict[str, Request], max_in_flight: int) -> Iterator[list[tuple[str, Completion]]]:
+def _stream(
+    engine: Engine, asked: dict[str, Request], max_in_flight: int, refusals: Refusals
+) -> Iterator[list[tuple[str, Completion]]]:
     """(key, reply) pairs as they finish. Requests go to the engine under their key, so that ids need not be unique."""
     waiting = iter(asked.items())
     num_in_flight = 0
     while True:
         for key, request in itertools.islice(waiting, max_in_flight - num_in_flight):
             engine.submit(request.model_copy(update={"id": key}))
+            refusals.submitted(key)
             num_in_flight += 1
         replies = engine.poll()
         if not replies:

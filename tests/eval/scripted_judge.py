@@ -8,11 +8,14 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from synthloop.engines import EngineConfig
 from synthloop.records import Completion, Request
 
 ASKED: list[Request] = []
+REFUSED: set[str] = set()
+"""Texts; a request that holds one is refused."""
 
 
 class Config(EngineConfig):
@@ -30,12 +33,13 @@ class Judge:
 
     def poll(self) -> list[Completion]:
         waiting, self._waiting = self._waiting, []
-        return [
-            Completion(
-                request_id=one.id, text=self._text(one), finish_reason="stop", prompt_tokens=9, completion_tokens=3
-            )
-            for one in waiting
-        ]
+        return [self._reply(one) for one in waiting]
+
+    def _reply(self, request: Request) -> Completion:
+        made: dict[str, Any] = {"text": self._text(request), "finish_reason": "stop"}
+        if any(text in request.messages[-1]["content"] for text in REFUSED):
+            made = {"text": "", "finish_reason": "error", "error": "refused"}
+        return Completion(request_id=request.id, prompt_tokens=9, completion_tokens=3, **made)
 
     def _text(self, request: Request) -> str:
         asked = request.messages[-1]["content"]

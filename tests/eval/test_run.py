@@ -264,15 +264,16 @@ def test_low_data_mode_and_prompts_longer_than_the_context(
         generate={"failures_from": "train"},
         splits={**SETTINGS["splits"], "train": 12},
         collapse={"enabled": False},
+        max_error_share=0.9,
     )
     with caplog.at_level(logging.WARNING):
         folder = evaluate(run, 0)
     summary = read_json(folder / "eval" / "scores.json")["splits"]
     answered = predictions(folder, "train")
     refused = [one.id for one in answered if one.prompt_tokens >= 80]
-    assert (summary["train"]["n"], summary["train"]["errors"]) == (12, len(refused))
+    assert (summary["train"]["n"], summary["train"]["errors"]) == (12 - len(refused), len(refused))
     assert 0 < len(refused) < 12
-    assert f"{len(refused)} of 12 examples of 'train' were refused" in caplog.text
+    assert f"train: {len(refused)} of 12 requests were not served" in caplog.text
     failures = read_rows(folder / "failures.jsonl", Failure)
     assert {one.split for one in failures} == {"train"}
     assert [one.id for one in failures] == [one.id for one in answered if not one.correct and one.id not in refused]

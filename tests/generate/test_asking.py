@@ -94,7 +94,8 @@ def test_a_request_that_cannot_be_served_is_a_refusal(tmp_path: Path) -> None:
         return KEEP
 
     with FilterContext(build_run(tmp_path, roles={"judge": scripted.ROLE}), 1) as ctx:
-        (decision,) = ctx.converse("mine", [rows.candidate(input="unservable")], judge)
+        batch = [rows.candidate(number, input=f"fine {number}") for number in range(19)]
+        *_, decision = ctx.converse("mine", [*batch, rows.candidate(19, input="unservable")], judge)
     assert decision.reason == "engine error: too long"
 
 

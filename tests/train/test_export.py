@@ -9,6 +9,7 @@ import pytest
 
 from synthloop.chat import load_tokenizer
 from synthloop.errors import UserError
+from synthloop.loop import keep_best
 from synthloop.store import Run, write_json
 from tests.train.test_mix_stage import make_run
 from train.export import export
@@ -79,3 +80,34 @@ def test_nothing_is_overwritten_and_nothing_invented(trained_run: Run, tmp_path:
         export(trained_run, 7, tmp_path / "out", merge=False)
     with pytest.raises(UserError, match="no round was accepted"):
         export(make_run(tmp_path / "new", tiny_model, {}), None, tmp_path / "out", merge=False)
+
+
+def test_the_card_says_what_was_gained_and_how_to_load_it(trained_run: Run, tiny_model: Path, tmp_path: Path) -> None:
+    paired = {"gain": 0.2, "ci_low": 0.1, "ci_high": 0.3}
+    splits = {"gate": {"metric": "exact_match", "value": 0.3, "ci_low": 0.2, "ci_high": 0.4, "n": 100}}
+    write_json(trained_run.round_dir(0) / "eval" / "scores.json", {"splits": splits})
+    scores = json.loads((trained_run.round_dir(1) / "eval" / "scores.json").read_text())
+    write_json(trained_run.round_dir(1) / "eval" / "scores.json", {**scores, "paired_baseline": {"gate": paired}})
+    export(trained_run, None, tmp_path / "out", merge=False)
+    keep_best(trained_run, 1)
+    base = str(tiny_model.resolve())
+    for folder in (tmp_path / "out", trained_run.root / "best_adapter"):
+        card = (folder / "README.md").read_text()
+        assert "| 100 | 0.3000 | +0.2000, +0.1000 to +0.3000 |" in card
+        assert f"base_model: {base}" in card
+        assert f"vllm serve {base} --enable-lora --max-lora-rank 8 --lora-modules adapter=path/to/this/folder" in card
+        assert "AutoPeftModelForCausalLM.from_pretrained" in card
+        assert "More Information Needed" not in card
+        assert json.loads((folder / "adapter_config.json").read_text())["base_model_name_or_path"] == base
+    export(trained_run, None, tmp_path / "merged", merge=True)
+    assert "vllm serve path/to/this/folder\n" in (tmp_path / "merged" / "README.md").read_text()
+
+
+def test_an_exported_adapter_loads_from_any_directory(
+    trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from peft import AutoPeftModelForCausalLM
+
+    export(trained_run, None, tmp_path / "out", merge=False)
+    monkeypatch.chdir(tmp_path)
+    assert AutoPeftModelForCausalLM.from_pretrained("out").peft_config
