@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 from synthloop import plugins
 from synthloop.engines import EngineConfig
 from synthloop.errors import UserError, did_you_mean
+from synthloop.files import SEAL
 from synthloop.mixing import Mix
 
 T = TypeVar("T", bound=BaseModel)
@@ -297,6 +298,7 @@ def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise UserError(f"{path}: not valid YAML. {error}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a YAML mapping, found {type(data).__name__}.")
+    data.pop(SEAL, None)  # a run's own config.resolved.json is a config too
     for override in overrides:
         _apply(data, override)
     return data

@@ -189,12 +189,18 @@ def parse_json(path: Path) -> Any:
 def remedy(path: Path) -> str:
     """What to do about a sealed file that is not as it was written."""
     if path.parent.name == "stages":
-        number = int(path.parent.parent.name.rpartition("-")[2])
-        return (
-            "Put it back from a copy, or redo the stage and all after it: "
-            f"the same `synthloop run` command with --from {number}/{path.stem}."
-        )
+        return redo(int(path.parent.parent.name.rpartition("-")[2]), path.stem)
+    if path.name == "config.resolved.json":
+        return "Put it back from a copy, or correct it, delete its last line (the checksum) and run the same command."
     return "Put it back from a copy, or delete it: the same `synthloop run` command writes it anew."
+
+
+def redo(round: int, stage: str) -> str:
+    """What to do about a file of a stage."""
+    return (
+        "Put it back from a copy, or redo the stage and all after it: "
+        f"the same `synthloop run` command with --from {round}/{stage}."
+    )
 
 
 def _checksum(value: dict[str, Any]) -> str:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from synthloop.errors import UserError
-from synthloop.files import files_of, is_temporary, parse_json, sha256
+from synthloop.files import files_of, is_temporary, parse_json, redo, sha256
 
 Stamp = tuple[int, int, int, int]
 
@@ -117,10 +117,8 @@ def _outputs(record: Path, stamp: Stamp) -> dict[str, Recorded]:
         hashes = written.get("sha256", {})
         return {f"{name}.jsonl": Recorded("the split of the data", remedy, one) for name, one in hashes.items()}
     number = int(record.parent.parent.name.rpartition("-")[2])
-    remedy = (
-        "Put it back from a copy, or redo the stage and all after it: "
-        f"the same `synthloop run` command with --from {number}/{record.stem}."
-    )
-    producer = f"stage {record.stem} of round {number}"
-    outputs = written.get("outputs", {})
-    return {name: Recorded(producer, remedy, one["sha256"], one["bytes"]) for name, one in outputs.items()}
+    producer, outputs = f"stage {record.stem} of round {number}", written.get("outputs", {})
+    return {
+        name: Recorded(producer, redo(number, record.stem), one["sha256"], one["bytes"])
+        for name, one in outputs.items()
+    }

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import shutil
 import signal
 import subprocess
 import sys
@@ -26,6 +25,7 @@ from synthloop.child import INTERRUPTED, die_with_parent
 from synthloop.config import Config, dump
 from synthloop.decisions import decide, hand_over
 from synthloop.errors import StageFailed, UserError
+from synthloop.files import copy_folder
 from synthloop.provenance import write_provenance
 from synthloop.splits import prepare
 from synthloop.store import STAGES, Run, read_json, stage_settings, write_json
@@ -73,7 +73,7 @@ def open_run(config: Config, root: Path, restart_from: str | None = None) -> Run
     elif restart_from:
         raise UserError(f"--from {restart_from}: {root} is not a run yet.")
     root.mkdir(parents=True, exist_ok=True)
-    write_json(resolved, dump(config))
+    write_json(resolved, dump(config), sealed=True)
     return Run(root)
 
 
@@ -109,15 +109,19 @@ def _differences(one: Any, other: Any, path: str) -> Iterator[str]:
 
 
 def forget(run: Run, where: str) -> None:
-    """Make a stage and everything after it undone. `where` is 'STAGE' (of the latest round) or 'ROUND/STAGE'."""
+    """Make a stage and everything after it undone. `where` is 'STAGE' (of the latest round) or 'ROUND/STAGE'.
+
+    Nothing follows from `test` but the tests of later rounds, which are compared with it.
+    """
     head, _, tail = where.rpartition("/")
     rounds = run.rounds()
-    if tail not in STAGES or not rounds or (head and not head.isdigit()):
-        raise UserError(f"--from {where}: expected STAGE or ROUND/STAGE, STAGE one of {', '.join(STAGES)}.")
+    if tail not in (*STAGES, "test") or not rounds or (head and not head.isdigit()):
+        raise UserError(f"--from {where}: expected STAGE or ROUND/STAGE, STAGE one of {', '.join((*STAGES, 'test'))}.")
     first = int(head) if head else rounds[-1]
     for round in rounds:
-        run.stage(round, "test").forget() if round >= max(first, 1) else None
-        for stage in STAGES:
+        if round >= (first if tail == "test" else max(first, 1)):
+            run.stage(round, "test").forget()
+        for stage in STAGES if tail != "test" else ():
             if (round, STAGES.index(stage)) >= (first, STAGES.index(tail)):
                 run.stage(round, stage).forget()
 
@@ -250,6 +254,7 @@ def run_loop(run: Run, watcher: Watcher, track: Callable[[Run, int], None]) -> d
             if verdict["action"] == "stop":
                 break
         best: int = verdict["best_round"]
+        execute(run, 0, test_step(run, 0), watcher)
         if best > 0:
             execute(run, best, test_step(run, best), watcher)
             track(run, best)
@@ -259,11 +264,9 @@ def run_loop(run: Run, watcher: Watcher, track: Callable[[Run, int], None]) -> d
 
 def keep_best(run: Run, best: int) -> None:
     """Copy the adapter of the best round to `best_adapter/`, whole or not at all."""
-    target, partial = run.root / "best_adapter", run.root / "best_adapter.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(run.round_dir(best) / "adapter", partial)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.replace(target)
+    adapter = run.adapter(best)
+    assert adapter is not None, best
+    copy_folder(adapter, run.root / "best_adapter")
 
 
 def _round(run: Run, round: int, watcher: Watcher) -> dict[str, Any]:

@@ -56,7 +56,7 @@ def write_provenance(run: Run) -> None:
             },
         },
     }
-    write_json(path, facts)
+    write_json(path, facts, sealed=True)
 
 
 def _git_commit() -> str | None:

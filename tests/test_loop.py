@@ -12,7 +12,7 @@ from synthloop.config import Config, parse
 from synthloop.errors import StageFailed, SynthloopError, UserError
 from synthloop.loop import Step
 from synthloop.progress import Update
-from synthloop.store import Run, write_json
+from synthloop.store import Run, read_json, write_json
 from tests import fake_stages
 
 
@@ -206,16 +206,16 @@ def test_what_trials_say_of_recipes_shares_out_the_next_rounds_seeds(tmp_path: P
     shares = {"repair": 0.2, "explore": 0.8}
     run = start(tmp_path, {"search": {"1": {"recipes": {"shares": shares}}}}, config(**ADAPTIVE))
     assert not (run.round_dir(1) / "seed_override.json").exists()
-    second = json.loads((run.round_dir(2) / "seed_override.json").read_text())
+    second = read_json(run.round_dir(2) / "seed_override.json")
     assert second == {"shares": shares, "reason": "generate.allocation is thompson, by round-001"}
-    third = json.loads((run.round_dir(3) / "seed_override.json").read_text())
+    third = read_json(run.round_dir(3) / "seed_override.json")
     assert third["shares"] == {"repair": 0.75, "explore": 0.25}
 
 
 def test_the_guard_and_the_trials_may_both_speak_for_the_seeds(tmp_path: Path) -> None:
     widened = config(**ADAPTIVE, collapse={"action": "widen"})
     run = start(tmp_path, {"collapse": {"1": "warn"}}, widened)
-    second = json.loads((run.round_dir(2) / "seed_override.json").read_text())
+    second = read_json(run.round_dir(2) / "seed_override.json")
     assert second["seeds"] == "random"
     assert second["shares"] == {"repair": 0.75, "explore": 0.25}
     assert second["reason"] == "collapse.action is widen; generate.allocation is thompson, by round-001"

@@ -18,6 +18,8 @@ from typing import Any
 
 from synthloop.child import run_child, stage_parser
 from synthloop.errors import UserError
+from synthloop.files import flush, flush_tree
+from synthloop.integrity import is_recorded
 from synthloop.store import Run, read_json, write_json
 
 log = logging.getLogger("synthloop.export")
@@ -49,9 +51,11 @@ def export(run: Run, round: int | None, target: Path, merge: bool) -> None:
     facts = provenance(run, number, merge)
     write_json(partial / "provenance.json", facts)
     (partial / "README.md").write_text(model_card(facts), encoding="utf-8")
+    flush_tree(partial)
     if target.exists():
         target.rmdir()
     partial.rename(target)
+    flush(target.parent)
     log.info("export: round %d of %s is in %s.", number, run.root, target)
 
 
@@ -74,7 +78,7 @@ def provenance(run: Run, round: int, merged: bool) -> dict[str, Any]:
     scores = [folder / "eval" / name for name in ("scores.json", "test.json")]
     splits: dict[str, Any] = {}
     for path in scores:
-        splits |= read_json(path)["splits"] if path.exists() else {}
+        splits |= read_json(path)["splits"] if is_recorded(path) else {}
     mix, provenance_path = folder / "mix.json", run.root / "provenance.json"
     return {
         "run": run.config.name,
@@ -84,7 +88,7 @@ def provenance(run: Run, round: int, merged: bool) -> dict[str, Any]:
         "base_revision": run.config.student.revision,
         "task": run.config.task.name,
         "training": {key: record.get(key) for key in ("settings", "rows", "steps", "final_loss", "versions")},
-        "mix": read_json(mix) if mix.exists() else None,
+        "mix": read_json(mix) if is_recorded(mix) else None,
         "eval": splits or None,
         "made_with": read_json(provenance_path) if provenance_path.exists() else None,
     }
