@@ -57,6 +57,13 @@ def problems(path: Path) -> Iterator[str]:
             yield f"{file}: is not of {producer}, which recorded every file of that folder. Move it elsewhere."
 
 
+def is_there(path: Path) -> bool:
+    """Whether `path` exists. Raises `UserError` where it does not though a complete stage recorded it."""
+    if not path.exists():
+        check(path)
+    return path.exists()
+
+
 def is_recorded(path: Path) -> bool:
     """Whether a complete stage recorded this file, be it there or not."""
     home = _home(path)

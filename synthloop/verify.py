@@ -16,15 +16,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from pydantic import BaseModel
+
 from synthloop import integrity, page, report, tracking
+from synthloop.config import SeedOverride, parse
 from synthloop.errors import UserError
 from synthloop.files import files_of, is_temporary, parse_json, redo, sha256
 from synthloop.journal import Journal
+from synthloop.mixing import MixOverride
 from synthloop.records import Candidate
 from synthloop.store import STAGES, Run, read_rows
 
 SEALED = ("provenance.json", "wandb.json")
-OVERRIDES = ("mix_override.json", "seed_override.json")
+OVERRIDES: dict[str, type[BaseModel]] = {"mix_override.json": MixOverride, "seed_override.json": SeedOverride}
 UNRECORDED = ("logs", "stages", *OVERRIDES)
 """What a round's folder holds beside what its stages recorded."""
 
@@ -43,7 +47,9 @@ def verify(run: Run) -> Verdict:
     num_files = sum(len(_ledger(home)) for home in homes)
     num_stages = sum(run.stage(round, name).is_complete for round in run.rounds() for name in (*STAGES, "test"))
     problems = [problem for home in homes for problem in _recorded(home)]
-    problems += [problem for path in _sealed(run) for problem in _broken(path)]
+    problems += [problem for name in SEALED for problem in _broken(run.root / name)]
+    for path in [run.round_dir(round) / name for round in run.rounds() for name in OVERRIDES]:
+        problems += _broken(path, OVERRIDES[path.name])
     if not problems:
         for round in run.rounds():
             problems += _inputs(run, round)
@@ -62,21 +68,20 @@ def _ledger(home: Path) -> dict[str, integrity.Recorded]:
 def _recorded(home: Path) -> Iterator[str]:
     """The files that the records of `home` speak for, and the records themselves."""
     records = [home / "splits.json"] if home.name == "data" else sorted((home / "stages").glob("*.json"))
-    broken = [problem for record in records if record.exists() for problem in _broken(record)]
+    broken = [problem for record in records for problem in _broken(record)]
     yield from broken
     for name in [] if broken else integrity.ledger(home):
         yield from integrity.problems(home / name)
 
 
-def _sealed(run: Run) -> list[Path]:
-    paths = [run.root / name for name in SEALED]
-    paths += [run.round_dir(round) / name for round in run.rounds() for name in OVERRIDES]
-    return [path for path in paths if path.exists()]
-
-
-def _broken(path: Path) -> Iterator[str]:
+def _broken(path: Path, model: type[BaseModel] | None = None) -> Iterator[str]:
+    """Why the JSON file at `path`, where there is one, is not as it was written (or no `model`)."""
+    if not path.exists():
+        return
     try:
-        parse_json(path)
+        value = parse_json(path)
+        if model is not None:
+            parse(model, value, str(path))
     except UserError as error:
         yield str(error)
 
@@ -105,6 +110,14 @@ def _strangers(run: Run, round: int) -> Iterator[str]:
             yield f"{file}: no stage of round {round} recorded it. Move it elsewhere."
 
 
+def _differing(one: Path, other: Path) -> list[Path]:
+    """The files of the folder `one`, there or not, that are not those of the folder `other`."""
+    found, wanted = (
+        {file.relative_to(folder): integrity.digest(file) for file in files_of(folder)} for folder in (one, other)
+    )
+    return [one / name for name in sorted(found | wanted) if found.get(name) != wanted.get(name)]
+
+
 def _journal(run: Run) -> Iterator[str]:
     if not run.journal_path.exists():
         return
@@ -124,11 +137,11 @@ def _journal(run: Run) -> Iterator[str]:
 
 def _derived(run: Run) -> Iterator[str]:
     """The best adapter, and what is written from the rounds."""
-    best, kept = run.best_round(), run.root / "best_adapter"
+    best = run.best_round()
     again = "The same `synthloop run` command writes it anew."
     adapter = run.adapter(best) if run.stage(best, "test").is_complete else None
-    if adapter is not None and integrity.digest(kept) != integrity.digest(adapter):
-        yield f"{kept}: is not the adapter of the best round, {adapter}. {again}"
+    for file in _differing(run.root / "best_adapter", adapter) if adapter is not None else []:
+        yield f"{file}: is not that of the best round, {adapter}. {again}"
     metrics = [json.dumps(tracking.round_metrics(run, one["round"])) for one in run.decided()]
     if tracking.read_metrics(run) != "".join(f"{line}\n" for line in metrics):
         yield f"{run.root / 'metrics.jsonl'}: is not what the rounds give. {again}"

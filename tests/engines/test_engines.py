@@ -11,6 +11,7 @@ import pytest
 from synthloop import engines, plugins
 from synthloop.engines import adapter_fingerprint, adapter_rank, complete_all, hf, identity, vllm_offline
 from synthloop.engines._fingerprint import SAMPLE_BYTES, folder_fingerprint
+from synthloop.engines._vllm import adapter_modules
 from synthloop.errors import UserError
 from synthloop.journal import Journal
 from synthloop.records import Completion, Request
@@ -130,6 +131,20 @@ def test_rank_is_the_largest_of_the_pattern(adapter: Path, tmp_path: Path) -> No
     assert adapter_rank(tmp_path) == 32
     with pytest.raises(UserError, match="adapter_config.json"):
         adapter_rank(tmp_path / "nowhere")
+
+
+def test_a_broken_adapter_is_named(adapter: Path, tiny_model: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(adapter, tmp_path / "broken")
+    weights = broken / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UserError, match="broken: its weights cannot be read"):
+        hf.open(hf.Config(model=str(tiny_model)), broken)
+    weights.write_bytes(b"\xff" * 1000)
+    with pytest.raises(UserError, match="adapter_model.safetensors: not a safetensors file"):
+        adapter_modules(broken)
+    (broken / "adapter_config.json").write_bytes(b'{"r": \xff}')
+    with pytest.raises(UserError, match="adapter_config.json: not valid JSON"):
+        adapter_rank(broken)
 
 
 @pytest.mark.parametrize("name", plugins.names("engine"))
