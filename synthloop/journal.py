@@ -66,6 +66,8 @@ class Journal:
         with self._sound():
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=NORMAL")
+            # SQLite reads what is missing at the end of a cut file as an empty part of a tree: no error, no reply.
+            self._refuse_unsound()
             self._db.execute(_SCHEMA)
             if "digest" not in {column[1] for column in self._db.execute("PRAGMA table_info(replies)")}:
                 self._db.execute("ALTER TABLE replies ADD COLUMN digest TEXT")
@@ -113,12 +115,7 @@ class Journal:
         return total
 
     def problems(self) -> Iterator[str]:
-        """What is wrong with the file, a sentence each: what SQLite finds in its pages, and rows that changed."""
-        with self._sound():
-            found = [one for (one,) in self._db.execute("PRAGMA integrity_check(3)") if one != "ok"]
-        if found:
-            yield _unsound(self._path, "; ".join(found))
-            return
+        """What changed since it was written, a sentence each."""
         for row in self._rows():
             if row[8] not in (None, _digest(row[:8])):
                 yield _changed(self._path, row[0])
@@ -153,6 +150,11 @@ class Journal:
     def _refuse_changed(self, row: Sequence[Any]) -> None:
         if row[8] not in (None, _digest(row[:8])):
             raise UserError(_changed(self._path, row[0]))
+
+    def _refuse_unsound(self) -> None:
+        found = [one for (one,) in self._db.execute("PRAGMA integrity_check(3)") if one != "ok"]
+        if found:
+            raise UserError(_unsound(self._path, "; ".join(found)))
 
     @contextmanager
     def _sound(self) -> Iterator[None]:

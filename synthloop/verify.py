@@ -121,7 +121,12 @@ def _differing(one: Path, other: Path) -> list[Path]:
 def _journal(run: Run) -> Iterator[str]:
     if not run.journal_path.exists():
         return
-    with Journal(run.journal_path, "verify") as journal:
+    try:
+        opened = Journal(run.journal_path, "verify")
+    except UserError as error:
+        yield str(error)
+        return
+    with opened as journal:
         problems = list(journal.problems())
         yield from problems
         for round in [] if problems else run.rounds():
