@@ -152,6 +152,23 @@ def test_from_names_the_stages_when_it_does_not_know_one(tmp_path: Path) -> None
         loop.open_run(config(), tmp_path, "trian")
 
 
+def test_from_test_looks_at_test_again_and_does_nothing_else(tmp_path: Path) -> None:
+    start(tmp_path, {"gains": {"1": 0.1, "2": 0.2, "3": -0.1}})
+    before = len(calls(tmp_path))
+    start(tmp_path, {}, restart_from="2/test")
+    assert calls(tmp_path)[before:] == ["2/test"]
+    start(tmp_path, {}, restart_from="0/test")
+    assert calls(tmp_path)[before + 1 :] == ["0/test", "2/test"]
+
+
+def test_an_override_of_an_earlier_go_is_removed(tmp_path: Path) -> None:
+    shrink = config(collapse={"action": "shrink"})
+    run = start(tmp_path, {"collapse": {"1": "warn"}}, shrink)
+    assert (run.round_dir(2) / "mix_override.json").exists()
+    start(tmp_path, {}, shrink, restart_from="1/eval")
+    assert not (run.round_dir(2) / "mix_override.json").exists()
+
+
 def test_metrics_hold_the_fixed_keys(tmp_path: Path) -> None:
     start(tmp_path, {})
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
