@@ -21,6 +21,7 @@ from eval.scores import compare, summarise
 from eval.student import Answers, Student, answer
 from synthloop.child import open_run, run_child, stage_parser
 from synthloop.errors import UserError
+from synthloop.integrity import is_there
 from synthloop.records import Candidate, Example, Prediction
 from synthloop.store import Run, Writer, read_json, read_rows, write_json, write_rows
 from synthloop.task import open_task
@@ -109,11 +110,11 @@ def curated_path(run: Run, round: int) -> Path:
 def _earlier(run: Run, round: int) -> dict[int, Path]:
     """The `collapse.json` of each round before `round` that has one."""
     paths = {before: run.round_dir(before) / "collapse.json" for before in range(round)}
-    return {before: path for before, path in paths.items() if path.exists()}
+    return {before: path for before, path in paths.items() if is_there(path)}
 
 
 def _present(*paths: Path | None) -> list[Path]:
-    return [path for path in paths if path is not None and path.exists()]
+    return [path for path in paths if path is not None and is_there(path)]
 
 
 def _answer(run: Run, student: Student, split: str, examples: list[Example], stage: Writer) -> Answers:
@@ -165,9 +166,9 @@ def _paired(run: Run, answers: dict[str, Answers], against: int) -> dict[str, An
 
 def _collapse(run: Run, round: int, student: Student, gate: list[Example], scores: dict[str, Any]) -> dict[str, Any]:
     mix_path, pool = run.round_dir(round) / "mix.json", curated_path(run, round)
-    curated = read_rows(pool, Candidate) if pool.exists() else []
-    train = read_rows(run.split("train"), Example) if run.split("train").exists() else []
-    mix = read_json(mix_path) if mix_path.exists() else None
+    curated = read_rows(pool, Candidate) if is_there(pool) else []
+    train = read_rows(run.split("train"), Example) if is_there(run.split("train")) else []
+    mix = read_json(mix_path) if is_there(mix_path) else None
     seen = collapse.observe(student, run.config, collapse.Rows(gate, train, curated), scores, mix)
     earlier = {before: read_json(path) for before, path in _earlier(run, round).items()}
     signs = collapse.verdict(seen, round, earlier, run.config)

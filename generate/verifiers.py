@@ -30,6 +30,7 @@ from generate.curation import KEEP, FilterContext, Judging
 from generate.driver import ENGINE_ERROR
 from synthloop import plugins
 from synthloop.config import PluginRef
+from synthloop.integrity import is_there
 from synthloop.randomness import rng
 from synthloop.records import Candidate, Decision, Example, Failure, Rejection, Seed
 from synthloop.store import Run, read_rows
@@ -144,7 +145,7 @@ def draw_sample(run: Run, round: int, size: int) -> list[Labelled]:
 
 def _failures(run: Run, round: int) -> list[Failure]:
     path = run.round_dir(run.accepted_round(round)) / "failures.jsonl"
-    return read_rows(path, Failure) if path.is_file() else []
+    return read_rows(path, Failure) if is_there(path) else []
 
 
 def _swapped(rows: Sequence[Example], task: Task) -> Iterator[tuple[Example, str]]:

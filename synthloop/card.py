@@ -7,6 +7,7 @@ from typing import Any
 
 from synthloop.config import Student
 from synthloop.engines import adapter_rank, max_lora_rank
+from synthloop.integrity import is_recorded
 from synthloop.store import Run, read_json, write_json
 
 HERE = "path/to/this/folder"
@@ -42,7 +43,7 @@ def provenance(run: Run, round: int, merged: bool) -> dict[str, Any]:
         "base_revision": run.config.student.revision,
         "task": run.config.task.name,
         "training": {key: record.get(key) for key in ("settings", "rows", "steps", "final_loss", "versions")},
-        "mix": read_json(mix) if mix.exists() else None,
+        "mix": read_json(mix) if is_recorded(mix) else None,
         "eval": scores["splits"] or None,
         "baseline": _scores(run, 0)["splits"] or None,
         "gains": scores["gains"] or None,
@@ -55,7 +56,7 @@ def _scores(run: Run, round: int) -> dict[str, Any]:
     found: dict[str, Any] = {"splits": {}, "gains": {}}
     for name, pairs in (("scores.json", "paired_baseline"), ("test.json", "paired")):
         path = run.round_dir(round) / "eval" / name
-        if path.exists():
+        if is_recorded(path):
             facts = read_json(path)
             found["splits"] |= facts["splits"]
             found["gains"] |= facts.get(pairs, {})

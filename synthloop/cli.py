@@ -263,6 +263,21 @@ def report_command(run_dir: RunDir) -> None:
         _report(Run(run_dir), open_console())
 
 
+@app.command("verify")
+def verify_command(run_dir: RunDir) -> None:
+    """Compare every file of a run with what was recorded of it; exit 2 where one is missing, changed or a stranger."""
+    from synthloop.store import Run
+    from synthloop.verify import verify
+
+    with user_errors():
+        found = verify(Run(run_dir))
+        for problem in found.problems:
+            print(problem)
+        if found.problems:
+            raise typer.Exit(UserError.exit_code)
+        print(f"{found.files} files of {found.stages} stages as recorded.")
+
+
 @app.command()
 def trace(
     run_dir: RunDir, sample_id: Annotated[str, typer.Argument(help="a candidate's or a real example's id")]

@@ -18,6 +18,7 @@ from synthloop import plugins
 from synthloop.credentials import find_credentials
 from synthloop.engines import EngineConfig
 from synthloop.errors import UserError, did_you_mean
+from synthloop.files import SEAL
 from synthloop.mixing import Mix
 
 T = TypeVar("T", bound=BaseModel)
@@ -321,6 +322,7 @@ def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
         raise UserError(f"{path}: not valid YAML. {error}") from error
     if not isinstance(data, dict):
         raise UserError(f"{path}: expected a YAML mapping, found {type(data).__name__}.")
+    data.pop(SEAL, None)  # a run's own config.resolved.json is a config too
     for override in overrides:
         _apply(data, override)
     return data

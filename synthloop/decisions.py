@@ -6,14 +6,18 @@ hand_over   round.json and search.json of earlier rounds -> mix_override.json, s
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 from synthloop import guard
 from synthloop.config import Config
+from synthloop.integrity import is_recorded
 from synthloop.journal import Journal
 from synthloop.store import Run, read_json, write_json
 from synthloop.trials import in_force, last_search
+
+log = logging.getLogger("synthloop.decisions")
 
 
 def hand_over(run: Run, round: int) -> None:
@@ -31,7 +35,9 @@ def hand_over(run: Run, round: int) -> None:
         seeds = {**(seeds or {}), "shares": shares, "reason": "; ".join(reasons)}
     for file, values in (("mix_override.json", mix), ("seed_override.json", seeds)):
         if values is not None:
-            write_json(run.round_dir(round) / file, values)
+            write_json(run.round_dir(round) / file, values, sealed=True)
+        else:
+            (run.round_dir(round) / file).unlink(missing_ok=True)
 
 
 def decide(run: Run, round: int) -> None:
@@ -42,7 +48,7 @@ def decide(run: Run, round: int) -> None:
     with run.stage(round, "decide").write([scores, collapse] if evaluated else []) as stage:
         before = [one for one in run.decided() if one["round"] < round]
         gate = read_json(scores)["paired"]["gate"] if evaluated and round > 0 else None
-        signs = read_json(collapse) if evaluated and collapse.exists() else None
+        signs = read_json(collapse) if is_recorded(collapse) else None
         mix = run.config.mix
         mix = mix.settled(in_force(run, round + 1)) if mix.policy == "adaptive" else mix
         reaction = guard.react(run.config.model_copy(update={"mix": mix}), signs, before)
@@ -125,9 +131,13 @@ def spending(run: Run) -> dict[str, float]:
     tokens = 0
     if run.journal_path.exists():
         with Journal(run.journal_path, "decide") as journal:
-            tokens = sum(sum(journal.tokens(role)) for role in run.config.roles if role != "student")
+            tokens = journal.tokens(run.config.roles.keys() - {"student"})
+    before = [run.stage(one["round"], "decide").record()["spent"]["teacher_tokens"] for one in run.decided()]
+    if tokens < max(before, default=0):
+        told = "replies were lost: %s holds %d tokens, and %d were spent before. The budget counts those."
+        log.warning(told, run.journal_path, tokens, max(before))
     seconds = sum(device_seconds(run, round) for round in run.rounds())
-    return {"teacher_tokens": tokens, "device_hours": round(seconds / 3600, 6)}
+    return {"teacher_tokens": max(tokens, *before, 0), "device_hours": round(seconds / 3600, 6)}
 
 
 def device_seconds(run: Run, round: int) -> float:

@@ -41,7 +41,7 @@ def refuse_foreign(folder: Path, marks: Sequence[str], instead: str) -> None:
     """Refuse to write into a folder that a user named and that holds something else.
 
     Ours is one that is not there, is empty, or holds one of `marks`, the files that are written first. A first start
-    that was killed leaves no more than the lock and a mark's temporary file, which begins like the mark.
+    that was killed leaves no more than the lock and a mark's temporary file, named like the mark behind a dot.
 
     Raises:
         UserError: naming what was found, and `instead`, what to type.
@@ -49,7 +49,7 @@ def refuse_foreign(folder: Path, marks: Sequence[str], instead: str) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file. {instead}")
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    found = [name for name in names if name != LOCK and not name.startswith(tuple(marks))]
+    found = [name for name in names if name != LOCK and not name.removeprefix(".").startswith(tuple(marks))]
     # Looked for after the listing: whoever writes here at this moment wrote the mark before the rest.
     if found and not any((folder / mark).is_file() for mark in marks):
         told = ", ".join(found[:5]) + (f" and {len(found) - 5} more" if len(found) > 5 else "")

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import re
 import select
-import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from synthloop.child import WARNING, shown, start
 from synthloop.config import Config, dump
 from synthloop.decisions import decide, hand_over
 from synthloop.errors import StageFailed, SynthloopError, UserError
+from synthloop.files import copy_folder
 from synthloop.folders import RUN_MARK, lock, refuse_foreign
 from synthloop.interrupt import Interrupted
 from synthloop.launch import launch
@@ -85,7 +85,7 @@ def open_run(config: Config, root: Path, restart_from: str | None = None) -> Ite
             _refuse_changes(run, config, again)
             for stage in again:
                 stage.forget()
-        write_json(resolved, dump(config))
+        write_json(resolved, dump(config), sealed=True)
         yield Run(root)
 
 
@@ -128,20 +128,21 @@ def _differences(one: Any, other: Any, path: str) -> Iterator[str]:
 def to_redo(run: Run, where: str) -> list[Stage]:
     """A stage and everything after it, the last first: one that is killed while it forgets them leaves no gap.
 
-    `where` is 'STAGE' (of the latest round) or 'ROUND/STAGE'.
+    `where` is 'STAGE' (of the latest round) or 'ROUND/STAGE'. Nothing follows from `test` but the tests of later
+    rounds, which are compared with it.
     """
     head, _, tail = where.rpartition("/")
     rounds = run.rounds()
-    if tail not in STAGES or not rounds or (head and not head.isdigit()):
-        raise UserError(f"--from {where}: expected STAGE or ROUND/STAGE, STAGE one of {', '.join(STAGES)}.")
+    if tail not in (*STAGES, "test") or not rounds or (head and not head.isdigit()):
+        raise UserError(f"--from {where}: expected STAGE or ROUND/STAGE, STAGE one of {', '.join((*STAGES, 'test'))}.")
     first = int(head) if head else rounds[-1]
     if first not in rounds:
         raise UserError(f"--from {where}: {run.root} has no round {first}; it has {', '.join(map(str, rounds))}.")
-    tests = [run.stage(round, "test") for round in rounds if round >= max(first, 1)]
+    tests = [run.stage(round, "test") for round in rounds if round >= (first if tail == "test" else max(first, 1))]
     after = [
         (round, name)
         for round in rounds
-        for name in STAGES
+        for name in (STAGES if tail != "test" else ())
         if (round, STAGES.index(name)) >= (first, STAGES.index(tail))
     ]
     return [*tests, *(run.stage(round, name) for round, name in reversed(after))]
@@ -282,6 +283,7 @@ def run_loop(run: Run, watcher: Watcher, track: Callable[[Run, int], None]) -> d
         if verdict["action"] == "stop":
             break
     best: int = verdict["best_round"]
+    execute(run, 0, test_step(run, 0), watcher)
     if best > 0:
         execute(run, best, test_step(run, best), watcher)
         track(run, best)
@@ -291,12 +293,9 @@ def run_loop(run: Run, watcher: Watcher, track: Callable[[Run, int], None]) -> d
 
 def keep_best(run: Run, best: int) -> None:
     """Copy the adapter of the best round to `best_adapter/` with its model card, whole or not at all."""
-    target, partial = run.root / "best_adapter", run.root / "best_adapter.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.copytree(run.round_dir(best) / "adapter", partial)
-    card.finish(partial, run, best)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.replace(target)
+    adapter = run.adapter(best)
+    assert adapter is not None, best
+    copy_folder(adapter, run.root / "best_adapter", lambda folder: card.finish(folder, run, best))
 
 
 def _round(run: Run, round: int, watcher: Watcher) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 
+from synthloop.files import write_text
 from synthloop.store import Run
 from synthloop.terminal import closing_lines, interval
 
@@ -16,17 +17,21 @@ COLORS = {"probe": "#9aa5b1", "gate": "#2563eb", "test": "#dc2626"}
 
 def write(run: Run, report: dict[str, Any]) -> Path:
     """Render `report` to `report.html` in the run directory and return its path."""
+    path = run.root / "report.html"
+    write_text(path, render(report))
+    return path
+
+
+def render(report: dict[str, Any]) -> str:
+    """The page, as HTML."""
     folder = Path(__file__).parent
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folder), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
     environment.filters["interval"] = interval
-    page = environment.get_template("report.html.jinja").render(
+    return environment.get_template("report.html.jinja").render(
         report=report, lines=closing_lines(report), chart=chart(report), width=WIDTH, height=HEIGHT, margin=MARGIN
     )
-    path = run.root / "report.html"
-    path.write_text(page, encoding="utf-8")
-    return path
 
 
 def chart(report: dict[str, Any]) -> list[dict[str, Any]]:

@@ -57,7 +57,7 @@ def write_provenance(run: Run) -> None:
             },
         },
     }
-    write_json(path, facts)
+    write_json(path, facts, sealed=True)
 
 
 def has_gpu() -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from synthloop.decisions import device_seconds
+from synthloop.integrity import is_recorded
 from synthloop.store import STAGES, Run, read_json, write_json
 
 
@@ -138,4 +139,4 @@ def _complete(run: Run, round: int) -> list[str]:
 
 
 def _json(path: Path) -> Any:
-    return read_json(path) if path.exists() else None
+    return read_json(path) if is_recorded(path) else None

@@ -49,7 +49,7 @@ def prepare(config: Config, root: Path) -> dict[str, Any]:
         "sha256": {name: sha256(root / "data" / f"{name}.jsonl") for name in splits},
         **notes,
     }
-    write_json(record_path, record)
+    write_json(record_path, record, sealed=True)
     return record
 
 

@@ -10,23 +10,48 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel
 
-from synthloop import plugins
+from synthloop import integrity, plugins
 from synthloop.config import Config, RoleConfig, dump, parse
 from synthloop.errors import UserError
+from synthloop.files import (
+    files_of,
+    flush,
+    flush_tree,
+    is_temporary,
+    make_folder,
+    move_in_place,
+    parse_json,
+    sha256,
+    write_json,
+    write_rows,
+)
 from synthloop.folders import RUN_MARK, is_locked, lock
 from synthloop.jsonl import read_jsonl
 from synthloop.records import Record, Review
 from synthloop.task import open_task
+
+__all__ = [
+    "SETTINGS",
+    "STAGES",
+    "Run",
+    "Stage",
+    "Writer",
+    "read_json",
+    "read_rows",
+    "sha256",
+    "stage_settings",
+    "write_json",
+    "write_rows",
+]
 
 R = TypeVar("R", bound=Record)
 
@@ -49,66 +74,23 @@ SETTINGS: dict[str, tuple[str, ...]] = {
 """The config sections whose change invalidates a stage. Inputs carry the rest, by their hashes."""
 
 
-def sha256(path: Path) -> str:
-    """The hex digest of a file, or of a folder's files in name order."""
-    digest = hashlib.sha256()
-    for file in [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file()):
-        if file != path:
-            digest.update(str(file.relative_to(path)).encode())
-        with file.open("rb") as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` whole or not at all: a temporary file, flushed, then renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as stream:
-        json.dump(value, stream, indent=2, ensure_ascii=False)
-        stream.write("\n")
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
-
-
 def read_json(path: Path) -> Any:
-    """The JSON value at `path`. Raises `UserError` where it is missing or broken."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(
-            f"{path}: no such file. Is this a run directory whose stages up to here are complete?"
-        ) from error
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not valid JSON ({error}).") from error
-
-
-def write_rows(path: Path, rows: Iterable[Record]) -> int:
-    """Write one JSON object a line, in order; the number of rows."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count = 0
-    with path.open("w", encoding="utf-8") as stream:
-        for row in rows:
-            stream.write(row.model_dump_json() + "\n")
-            count += 1
-    return count
+    """The JSON value at `path`. Raises `UserError` where it is missing, broken, or not what its stage recorded."""
+    integrity.check(path)
+    return parse_json(path)
 
 
 def read_rows(path: Path, record: type[R]) -> list[R]:
-    """The rows of a JSONL file the run wrote. Raises `UserError` naming the file and line that does not fit."""
+    """The rows of a JSONL file the run wrote.
+
+    Raises:
+        UserError: the file is not what its stage recorded, or a line does not fit (file and line are named).
+    """
+    integrity.check(path)
     rows = []
     for number, row in read_jsonl(path, max_bytes=None):
         rows.append(parse(record, row, f"{path}, line {number}"))
     return rows
-
-
-def _flush(folder: Path) -> None:
-    for path in [*folder.rglob("*"), folder]:
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
 
 
 def section_settings(config: Config, name: str) -> Any:
@@ -200,25 +182,30 @@ class Stage(NamedTuple):
 
         A `.partial/` left by a killed process is kept when it was made from the same settings and inputs, else removed.
         Call it only when not `is_complete`.
+
+        Raises:
+            UserError: an input is not what the stage that made it recorded.
         """
         started = time.monotonic()
         settings = stage_settings(self.run.config, self.name)
-        hashes = {str(path.relative_to(self.run.root)): sha256(path) for path in inputs}
+        for path in inputs:
+            integrity.check(path)
+        hashes = {str(path.relative_to(self.run.root)): integrity.digest(path) for path in inputs}
         fingerprint = hashlib.sha256(json.dumps([settings, hashes], sort_keys=True).encode()).hexdigest()
         mark = self.partial / ".fingerprint"
         if not (mark.exists() and mark.read_text() == fingerprint):
             shutil.rmtree(self.partial, ignore_errors=True)
-            self.partial.mkdir(parents=True)
+            make_folder(self.partial)
             mark.write_text(fingerprint)
         notes: dict[str, Any] = {}
         yield Writer(self.partial, notes)
         mark.unlink()
-        _flush(self.partial)
-        outputs: dict[str, Any] = {}
+        outputs = _describe(self.partial)
+        flush_tree(self.partial)
         for entry in sorted(self.partial.iterdir()):
-            outputs |= _describe(entry, self.partial)
-            _move(entry, self.folder / entry.name)
+            move_in_place(entry, self.folder / entry.name)
         self.partial.rmdir()
+        flush(self.folder)
         write_json(
             self.record_path,
             {
@@ -231,29 +218,23 @@ class Stage(NamedTuple):
                 "seconds": round(time.monotonic() - started, 3),
                 **notes,
             },
+            sealed=True,
         )
 
 
-def _describe(entry: Path, base: Path) -> dict[str, Any]:
+def _describe(folder: Path) -> dict[str, Any]:
+    """Each file below `folder`, with its hash and size; what a killed process had not written whole is removed."""
     described = {}
-    for file in [entry] if entry.is_file() else sorted(p for p in entry.rglob("*") if p.is_file()):
+    for file in files_of(folder):
+        if is_temporary(file):
+            file.unlink()
+            continue
         facts: dict[str, Any] = {"sha256": sha256(file), "bytes": file.stat().st_size}
         if file.suffix == ".jsonl":
             with file.open("rb") as lines:
                 facts["rows"] = sum(1 for _ in lines)
-        described[str(file.relative_to(base))] = facts
+        described[file.relative_to(folder).as_posix()] = facts
     return described
-
-
-def _move(source: Path, target: Path) -> None:
-    """Move a file over `target`; a folder's files are moved into it, so that two stages can share `eval/`."""
-    if source.is_dir():
-        target.mkdir(exist_ok=True)
-        for child in source.iterdir():
-            _move(child, target / child.name)
-        source.rmdir()
-    else:
-        source.replace(target)
 
 
 class Run:
@@ -311,8 +292,12 @@ class Run:
         return int(decided[-1]["best_round"]) if decided else 0
 
     def adapter(self, round: int) -> Path | None:
-        """The LoRA adapter of a round; None for round 0."""
-        return None if round == 0 else self.round_dir(round) / "adapter"
+        """The LoRA adapter of a round; None for round 0. Raises `UserError` where it is not what `train` recorded."""
+        if round == 0:
+            return None
+        adapter = self.round_dir(round) / "adapter"
+        integrity.check(adapter)
+        return adapter
 
     @property
     def failure_path(self) -> Path:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 
 from synthloop.errors import UserError
+from synthloop.integrity import is_recorded
 from synthloop.journal import Journal
 from synthloop.records import Candidate, Example, Rejection, Row, Seed
 from synthloop.store import Run, read_rows
@@ -29,7 +30,7 @@ def trace_lines(run: Run, sample_id: str) -> Iterator[str]:
 def _candidate(run: Run, sample_id: str) -> Candidate | None:
     for round in run.rounds():
         path = run.round_dir(round) / "candidates.jsonl"
-        for candidate in read_rows(path, Candidate) if path.exists() else []:
+        for candidate in read_rows(path, Candidate) if is_recorded(path) else []:
             if candidate.id == sample_id:
                 return candidate
     return None
@@ -77,7 +78,7 @@ def _requests(run: Run, candidate: Candidate) -> Iterator[str]:
 def _fate(run: Run, candidate: Candidate) -> Iterator[str]:
     folder = run.round_dir(candidate.round)
     rejected = folder / "rejected.jsonl"
-    for rejection in read_rows(rejected, Rejection) if rejected.exists() else []:
+    for rejection in read_rows(rejected, Rejection) if is_recorded(rejected) else []:
         if rejection.candidate_id == candidate.id:
             yield f"rejected by {rejection.filter}: {rejection.reason}"
             return
@@ -89,4 +90,4 @@ def _fate(run: Run, candidate: Candidate) -> Iterator[str]:
 
 def _is_trained(run: Run, round: int, sample_id: str) -> bool:
     path = run.round_dir(round) / "train.jsonl"
-    return path.exists() and any(row.id == sample_id for row in read_rows(path, Row))
+    return is_recorded(path) and any(row.id == sample_id for row in read_rows(path, Row))

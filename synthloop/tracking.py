@@ -11,11 +11,13 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any, Literal
 
 from synthloop.config import dump
 from synthloop.errors import UserError, did_you_mean
+from synthloop.files import write_text
 from synthloop.report import round_facts
 from synthloop.store import Run, read_json, write_json
 
@@ -90,20 +92,31 @@ def _generation(
 
 
 def log_round(run: Run, round: int) -> dict[str, Any]:
-    """Append the round to `metrics.jsonl` (once; a resumed run does not repeat it) and return its metrics.
+    """Write the round's line of `metrics.jsonl`, where another stands there, and return its metrics.
 
-    The last line of a round wins for a reader: the best round is written again when its `test` score is measured.
+    Lines are in the order of the rounds. The best round's is replaced when its `test` score is measured.
     """
-    metrics = round_metrics(run, round)
-    path = run.root / "metrics.jsonl"
-    known = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
-    line = json.dumps(metrics)
-    if line not in known:
-        with path.open("a", encoding="utf-8") as stream:
-            stream.write(line + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
+    metrics, before = round_metrics(run, round), read_metrics(run)
+    lines = {**metric_lines(before, run.rounds()), round: json.dumps(metrics)}
+    text = "".join(f"{lines[one]}\n" for one in sorted(lines))
+    if text != before:
+        write_text(run.root / "metrics.jsonl", text)
     return metrics
+
+
+def read_metrics(run: Run) -> str:
+    """The text of `metrics.jsonl`, as far as it is text."""
+    path = run.root / "metrics.jsonl"
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+
+
+def metric_lines(text: str, rounds: Collection[int]) -> dict[int, str]:
+    """Round -> its line of `metrics.jsonl`, the last where there are several; any other line is left out."""
+    lines: dict[int, str] = {}
+    for line in text.splitlines():
+        with suppress(ValueError, KeyError, TypeError):
+            lines[json.loads(line)["round"]] = line
+    return {round: line for round, line in lines.items() if round in rounds}
 
 
 class Wandb:
@@ -124,7 +137,7 @@ class Wandb:
         if line in self._state["logged"]:
             return
         if self._wandb is None:
-            write_json(self._state_path, self._state)
+            write_json(self._state_path, self._state, sealed=True)
             self._wandb = self._open()
         self._wandb.log(metrics)
         if reaction := metrics.get("collapse/reaction"):
@@ -132,7 +145,7 @@ class Wandb:
                 title=f"collapse: {metrics['collapse/verdict']} in round {metrics['round']}", text=reaction
             )
         self._state["logged"].append(line)
-        write_json(self._state_path, self._state)
+        write_json(self._state_path, self._state, sealed=True)
 
     def _open(self) -> Any:
         import wandb

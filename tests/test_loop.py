@@ -18,7 +18,7 @@ from synthloop.errors import StageFailed, SynthloopError, UserError
 from synthloop.folders import lock
 from synthloop.loop import Step
 from synthloop.progress import Update
-from synthloop.store import Run, write_json
+from synthloop.store import Run, read_json, write_json
 from synthloop.task import TaskConfig
 from tests import fake_stages
 
@@ -279,6 +279,23 @@ def test_a_silent_child_is_spoken_of_and_its_output_comes_whole(monkeypatch: pyt
     assert Speaking.told == [0.01, 0.02]
 
 
+def test_from_test_looks_at_test_again_and_does_nothing_else(tmp_path: Path) -> None:
+    start(tmp_path, {"gains": {"1": 0.1, "2": 0.2, "3": -0.1}})
+    before = len(calls(tmp_path))
+    start(tmp_path, {}, restart_from="2/test")
+    assert calls(tmp_path)[before:] == ["2/test"]
+    start(tmp_path, {}, restart_from="0/test")
+    assert calls(tmp_path)[before + 1 :] == ["0/test", "2/test"]
+
+
+def test_an_override_of_an_earlier_go_is_removed(tmp_path: Path) -> None:
+    shrink = config(collapse={"action": "shrink"})
+    run = start(tmp_path, {"collapse": {"1": "warn"}}, shrink)
+    assert (run.round_dir(2) / "mix_override.json").exists()
+    start(tmp_path, {}, shrink, restart_from="1/eval")
+    assert not (run.round_dir(2) / "mix_override.json").exists()
+
+
 def test_metrics_hold_the_fixed_keys(tmp_path: Path) -> None:
     start(tmp_path, {})
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -336,16 +353,16 @@ def test_what_trials_say_of_recipes_shares_out_the_next_rounds_seeds(tmp_path: P
     shares = {"repair": 0.2, "explore": 0.8}
     run = start(tmp_path, {"search": {"1": {"recipes": {"shares": shares}}}}, config(**ADAPTIVE))
     assert not (run.round_dir(1) / "seed_override.json").exists()
-    second = json.loads((run.round_dir(2) / "seed_override.json").read_text())
+    second = read_json(run.round_dir(2) / "seed_override.json")
     assert second == {"shares": shares, "reason": "generate.allocation is thompson, by round-001"}
-    third = json.loads((run.round_dir(3) / "seed_override.json").read_text())
+    third = read_json(run.round_dir(3) / "seed_override.json")
     assert third["shares"] == {"repair": 0.75, "explore": 0.25}
 
 
 def test_the_guard_and_the_trials_may_both_speak_for_the_seeds(tmp_path: Path) -> None:
     widened = config(**ADAPTIVE, collapse={"action": "widen"})
     run = start(tmp_path, {"collapse": {"1": "warn"}}, widened)
-    second = json.loads((run.round_dir(2) / "seed_override.json").read_text())
+    second = read_json(run.round_dir(2) / "seed_override.json")
     assert second["seeds"] == "random"
     assert second["shares"] == {"repair": 0.75, "explore": 0.25}
     assert second["reason"] == "collapse.action is widen; generate.allocation is thompson, by round-001"

@@ -19,6 +19,7 @@ from pathlib import Path
 from synthloop import card
 from synthloop.child import run_child, stage_parser
 from synthloop.errors import UserError
+from synthloop.files import flush, flush_tree
 from synthloop.folders import refuse_foreign
 from synthloop.store import Run
 
@@ -49,9 +50,11 @@ def export(run: Run, round: int | None, target: Path, merge: bool) -> None:
         else:
             shutil.copytree(adapter, partial)
         card.finish(partial, run, number, merged=merge)
+        flush_tree(partial)
         if target.exists():
             target.rmdir()
         partial.rename(target)
+    flush(target.parent)
     log.info("export: round %d of %s is in %s.", number, run.root, target)
 
 

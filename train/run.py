@@ -33,6 +33,7 @@ from synthloop import card, plugins
 from synthloop.child import open_run, run_child, stage_parser
 from synthloop.config import Config, TrainJob, describe, dump, parse, read_yaml
 from synthloop.errors import UserError
+from synthloop.files import flush_tree
 from synthloop.folders import refuse_foreign
 from synthloop.launch import refuse_lone_process, use_one_gpu
 from synthloop.provenance import versions
@@ -220,6 +221,7 @@ def folder_writer(folder: Path, settings: dict[str, Any], state: Any) -> Iterato
     yield out
     state.wait_for_everyone()
     if state.is_main_process:
+        flush_tree(folder)
         write_json(folder / "train.json", {**settings, **out.notes})
         mark.unlink()
 

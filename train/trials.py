@@ -25,6 +25,7 @@ from typing import Any
 from synthloop import progress
 from synthloop.child import open_run, run_child, stage_parser
 from synthloop.config import Config, parse
+from synthloop.files import flush_tree
 from synthloop.launch import refuse_lone_process, use_one_gpu
 from synthloop.mixing import Mix
 from synthloop.randomness import derive_seed
@@ -146,7 +147,8 @@ def train_one(run: Run, round: int, trial: Trial, rows: list[Row], part: float, 
             steps=facts["steps"],
             seconds=float(f"{time.monotonic() - started:.3f}"),
         )
-        write_json(folder / "trial.json", trained.model_dump())
+        flush_tree(folder)  # before what says that it is trained
+        write_json(folder / "trial.json", trained.model_dump(), sealed=True)
     state.wait_for_everyone()
 
 

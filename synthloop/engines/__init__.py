@@ -28,6 +28,7 @@ from pydantic import BaseModel, ConfigDict
 from synthloop import plugins, upstream
 from synthloop.engines._fingerprint import folder_fingerprint
 from synthloop.errors import UserError
+from synthloop.files import parse_json
 from synthloop.journal import Journal, request_key
 from synthloop.records import Completion, Request
 from synthloop.refusals import Refusals
@@ -130,7 +131,7 @@ def _adapter_config(adapter: Path) -> dict[str, Any]:
     path = adapter / "adapter_config.json"
     if not path.is_file():
         raise UserError(f"{path}: no such file. Expected a PEFT adapter folder, as `train` writes it.")
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    config: dict[str, Any] = parse_json(path)
     return config
 
 

@@ -94,7 +94,11 @@ def adapter_modules(adapter: Path) -> list[str]:
     if not path.is_file():
         raise UserError(f"{path}: no such file. Expected a PEFT adapter saved as safetensors.")
     with path.open("rb") as file:
-        names = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+        header = file.read(min(int.from_bytes(file.read(8), "little"), path.stat().st_size))
+    try:
+        names = json.loads(header)
+    except ValueError as error:
+        raise UserError(f"{path}: not a safetensors file ({error}). Train that adapter anew.") from error
     # base_model.model.model.layers.0.self_attn.q_proj.lora_A.weight
     return sorted({name.split(".lora_")[0].rpartition(".")[2] for name in names if ".lora_" in name})
 

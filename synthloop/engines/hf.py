@@ -71,9 +71,13 @@ def open(cfg: Config, adapter: Path | None = None) -> HfEngine:
         raise UserError(f"transformers refuses the model '{cfg.model}' with args {cfg.args}: {error}") from error
     if adapter is not None:
         from peft import PeftModel
+        from safetensors import SafetensorError
 
         adapter_rank(adapter)  # a clear message where the folder is no adapter
-        model = PeftModel.from_pretrained(model, str(adapter))
+        try:
+            model = PeftModel.from_pretrained(model, str(adapter))
+        except SafetensorError as error:
+            raise UserError(f"{adapter}: its weights cannot be read ({error}). Train that adapter anew.") from error
     if "device_map" not in cfg.args:
         model.to("cuda" if torch.cuda.is_available() else "cpu")
     return HfEngine(cfg, model.eval(), tokenizer)

@@ -12,7 +12,7 @@ from synthloop import engines, plugins
 from synthloop.engines import adapter_fingerprint, adapter_rank, complete_all, hf, identity, server, vllm_offline
 from synthloop.engines._fingerprint import SAMPLE_BYTES, folder_fingerprint
 from synthloop.engines._managed_server import command_line
-from synthloop.engines._vllm import engine_args
+from synthloop.engines._vllm import adapter_modules, engine_args
 from synthloop.errors import UserError
 from synthloop.journal import Journal
 from synthloop.records import Completion, Request
@@ -144,6 +144,20 @@ def test_a_server_of_ours_ignores_the_file_and_writes_compact_json(tiny_model: P
         engine_args(server.Config(model="m", serve=True, args={"generation_config": "auto"}), None), 1, None
     )
     assert line[line.index("--generation-config") + 1] == "auto"
+
+
+def test_a_broken_adapter_is_named(adapter: Path, tiny_model: Path, tmp_path: Path) -> None:
+    broken = shutil.copytree(adapter, tmp_path / "broken")
+    weights = broken / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-100])
+    with pytest.raises(UserError, match="broken: its weights cannot be read"):
+        hf.open(hf.Config(model=str(tiny_model)), broken)
+    weights.write_bytes(b"\xff" * 1000)
+    with pytest.raises(UserError, match="adapter_model.safetensors: not a safetensors file"):
+        adapter_modules(broken)
+    (broken / "adapter_config.json").write_bytes(b'{"r": \xff}')
+    with pytest.raises(UserError, match="adapter_config.json: not valid JSON"):
+        adapter_rank(broken)
 
 
 @pytest.mark.parametrize("name", plugins.names("engine"))

@@ -213,6 +213,7 @@ def test_the_verdict_is_on_the_trend_of_the_rounds_and_calibrated_by_controls(
     config["collapse"]["controls"] = str(tmp_path / "controls.json")
     write_json(copy.root / "config.resolved.json", config)
     copy = Run(copy.root)
+    copy.stage(1, "eval").forget()  # its record speaks for another collapse.json
     for round in (1, 2):
         signals = {**measured, "nll": measured["nll"] * (0.7 + 0.1 * round)}
         write_json(copy.round_dir(round) / "collapse.json", {"signals": signals})
@@ -285,6 +286,7 @@ def test_mistakes(run: Run, tmp_path: Path) -> None:
         evaluate(run, 7)
     copy = Run(Path(shutil.copytree(run.root, tmp_path / "copy")))
     copy.stage(0, "eval").forget()
+    (copy.root / "data" / "splits.json").unlink()  # it speaks for other rows
     copy.split("probe").write_text("")
     with pytest.raises(UserError, match="'probe' has no examples"):
         evaluate(copy, 0)
