@@ -11,7 +11,7 @@ call changed in the lists, sets and dicts that it was given is changed in the ca
 
 It uses the standard library only, as a copy of it runs in the sandbox (`synthloop/_run_tests.py`).
 
-A message is a line of JSON: {"do": OPERATION, "with": [...]}, answered by {"value": ..., "changed": the arguments now} or
+A message is a line of JSON: {"do": OPERATION, "with": [...]}, answered by {"value": ..., "changed": [...]} or
 {"error": NAMES OF CLASSES, "args": ..., "notes": [...]}. What JSON has no form for is an object of one key, its type.
 """
 
@@ -218,7 +218,8 @@ class Peer:
             return base.fromhex(content)
         if base in (range, complex):
             return base(*content)
-        return base(content if isinstance(content, str) else self._read(content))
+        make: Callable[[Any], Any] = base
+        return make(content if isinstance(content, str) else self._read(content))
 
     def _class(self, names: list[str]) -> type:
         """A built-in class; for a class of exceptions of the other process one made here, below the same built-in."""

@@ -120,8 +120,8 @@ def run_tests(tests: list[str], peer: Peer) -> dict[str, Any]:
     """The report."""
     try:
         solution, names = peer.remote(0)()
-    except BaseException as error:  # noqa: BLE001 - whatever the solution raises is its result, an exit too
-        return report_of(0, 0, described(error))
+    except BaseException as raised:  # noqa: BLE001 - whatever the solution raises is its result, an exit too
+        return report_of(0, 0, described(raised))
     sys.modules["solution"] = solution
     theirs, standard = borrowed(set(names), tests)
     namespace = Namespace(solution, theirs)

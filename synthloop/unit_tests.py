@@ -117,7 +117,7 @@ def statement(problem: str, shown: Sequence[str]) -> str:
 
 
 def run_tests(code: str, tests: Sequence[str], run: Runner) -> Verdict:
-    """Whether `code` passes `tests`, as `run` runs it. Whatever the code does is its own failure, never an exception."""
+    """Whether `code` passes `tests`, as `run` runs it. What the code does is its own failure, never an exception."""
     total = len(tests)
     if not tests:
         return Verdict(0, 0, "failed", "There are no tests.")

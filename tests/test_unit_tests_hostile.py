@@ -117,7 +117,10 @@ HONEST: dict[str, tuple[str, list[str]]] = {
         ["assert apply(lambda i: i + 1, [1]) == [2]", "assert apply(len, ('ab',)) == [2]"],
     ),
     "in place": ("def sort(x): x[0].sort()", ["y = [[2, 1]]\nassert sort(y) is None and y == [[1, 2]]"]),
-    "generator": ("def count(n):\n    yield from range(n)", ["assert list(count(3)) == [0, 1, 2]", "assert 2 in count(3)"]),
+    "generator": (
+        "def count(n):\n    yield from range(n)",
+        ["assert list(count(3)) == [0, 1, 2]", "assert 2 in count(3)"],
+    ),
     "exception": (
         "class Bad(ValueError): pass\ndef f(x): raise Bad('no')",
         [
@@ -132,7 +135,8 @@ HONEST: dict[str, tuple[str, list[str]]] = {
     ),
     "values": (
         "from collections import Counter\nfrom fractions import Fraction\nfrom datetime import date\n"
-        "def f(): return {(1, 2.5): {3}, 'x': [None, True, b'y', 1j, 2 ** 100, range(3)]}, date(2020, 1, 2), Fraction(1, 3)\n"
+        "def f(): return {(1, 2.5): {3}, 'x': [None, True, b'y', 1j, 2 ** 100, range(3)]}, date(2020, 1, 2), "
+        "Fraction(1, 3)\n"
         "def g(): return Counter('aab')",
         [
             "from datetime import date\nfrom fractions import Fraction\nassert f() == ({(1, 2.5): {3}, "

@@ -289,7 +289,9 @@ def test_a_program_has_stdin_stdout_and_stderr_alone() -> None:
     assert run(listing).stdout.split() == ["0", "1", "2"]
 
 
-@pytest.mark.parametrize("report", [b"ready\n\xff\xfe", b"ready\nexit", b"ready\nexit x y\n", b"ready\nexit " + b"9" * 5000])
+@pytest.mark.parametrize(
+    "report", [b"ready\n\xff\xfe", b"ready\nexit", b"ready\nexit x y\n", b"ready\nexit " + b"9" * 5000]
+)
 def test_an_unreadable_report_is_the_program_s_own_failure(report: bytes) -> None:
     assert sandbox._result(b"", b"", report, sandbox.DEFAULTS) == Result(-9, "", "", timed_out=False, reason="")
 
