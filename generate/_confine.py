@@ -15,7 +15,9 @@ What each guarantee rests on:
     network         an empty network namespace; of socket families, seccomp allows Unix and IP only (AF_VSOCK, the
                     channel from a virtual machine to its host, is outside of network namespaces)
     files           pivot_root into an empty tmpfs that holds the Python installation and the system's shared libraries,
-                    read-only, and /scratch, a tmpfs of bounded size; there is no /proc and no /sys
+                    read-only, and /scratch, a tmpfs of bounded size; there is no /proc and no /sys. Libraries are shown
+                    as folders: other things that packages keep in there can be read (without Debian's layout, all of
+                    /usr/lib)
     privileges      no capabilities, no_new_privs; no way to a nested user namespace, since the kernel refuses one to
                     a process whose root is not the root of its mount namespace (chroot)
     processes       RLIMIT_NPROC, counted per user and user namespace since Linux 5.14. It does not bind root, so root
@@ -47,6 +49,7 @@ NOBODY = 65534
 POLL_S = 0.05
 """How often total memory is added up (chosen, not measured)."""
 LIBRARIES = ("/lib", "/lib64", "/usr/lib", "/usr/lib64")
+"""Where shared libraries lie; of one with a folder for this kind of machine (Debian's layout) only that is shown."""
 INTERPRETER = f"/python/bin/python{sys.version_info.major}.{sys.version_info.minor}"
 LINKS = {
     "/python/bin/python": INTERPRETER,
@@ -106,6 +109,7 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 def main() -> None:
     report = int(sys.argv[1])
+    os.set_inheritable(report, False)  # the program gets 0, 1 and 2 alone
     call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL)
     job = json.load(sys.stdin)
     try:
@@ -216,14 +220,18 @@ def run_init(job: dict[str, Any], report: int) -> NoReturn:
         drop_privileges()
         call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL)  # after the change of user, which clears it
         tell(report, "ready")  # fails where the caller is already dead
-        stdin = write_files(job["files"], job["stdin"])
+        try:
+            stdin = write_files(job["files"], job["stdin"])
+        except OSError:
+            tell(report, "limit scratch")
+            os._exit(0)
         program = os.fork()
         if program == 0:
             execute(job, stdin, num_others=2 if shared_user else 1)
         pid = 0
         while pid != program:
             pid, status, usage = os.wait4(-1, 0)
-        tell(report, f"exit {os.waitstatus_to_exitcode(status)} {usage.ru_utime + usage.ru_stime}")
+        tell(report, f"exit {os.waitstatus_to_exitcode(status)} {usage.ru_utime + usage.ru_stime:.3f}")
     except OSError as error:
         tell(report, f"error {error}")
     finally:
@@ -234,9 +242,9 @@ def build_root(python: str, scratch_mb: int) -> None:
     """Make `/` an empty tree with the Python installation at /python, shared libraries, three devices and /scratch."""
     call("unshare", CLONE_NEWNS)
     call("mount", None, b"/", None, MS_REC | MS_PRIVATE, None)
-    sources = {path: os.path.realpath(path) for path in LIBRARIES}
+    sources = {path: os.path.realpath(path) for folder in LIBRARIES for path in shared_libraries(folder)}
     sources |= {f"/python/{name}": os.path.realpath(f"{python}/{name}") for name in ("lib", "lib64")}
-    sources = {path: source for path, source in sources.items() if os.path.isdir(source)}
+    sources = {path: source for path, source in sources.items() if os.path.exists(source)}
     sources[INTERPRETER] = os.path.realpath(python + INTERPRETER.removeprefix("/python"))
     call("mount", b"tmpfs", b"/tmp", b"tmpfs", MS_NOSUID | MS_NODEV, b"mode=755,size=1m")
     os.mkdir("/tmp/outside")
@@ -261,12 +269,19 @@ def build_root(python: str, scratch_mb: int) -> None:
     call("sethostname", b"sandbox", 7)
 
 
+def shared_libraries(folder: str) -> list[str]:
+    """What is shown of a folder of libraries: the part for this kind of machine and the loader, where it has one."""
+    part = f"{folder}/{platform.machine()}-linux-gnu"
+    return [part, *glob.glob(f"{folder}/ld-linux*")] if os.path.isdir(part) else [folder]
+
+
 def bind(source: str, path: str, flags: int) -> None:
     """Show a file or folder of the machine inside."""
     source, path = f"/outside{source}", f"/root{path}"
     if os.path.isdir(source):
         os.makedirs(path)
     else:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         write(path, "")
     call("mount", source.encode(), path.encode(), None, MS_BIND | MS_REC, None)
     set_attributes(path, flags, AT_RECURSIVE)

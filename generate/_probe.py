@@ -66,7 +66,7 @@ def broken(job: dict[str, int], file: str) -> Iterator[str]:
         yield "a channel to the host of this virtual machine can be opened"
     if os.path.exists(file) or os.path.exists("/proc/self") or os.listdir("/scratch") != ["main.py"]:
         yield "files of the machine can be seen"
-    if any(not os.statvfs(path).f_flag & os.ST_RDONLY for path in ("/", "/dev/null", "/python/lib", "/usr/lib")):
+    if any(not os.statvfs(path).f_flag & os.ST_RDONLY for path in ("/", "/dev/null", "/python/lib")):
         yield "files can be written outside of the scratch folder"
     if all(can(functools.partial(write, f"/scratch/{i}", job["scratch_mb"] * 2**19)) for i in range(3)):
         yield "the size of the scratch folder is not limited"
@@ -74,7 +74,7 @@ def broken(job: dict[str, int], file: str) -> Iterator[str]:
         yield "the environment can be read"
     if os.getppid() != 1 or os.getsid(0) != os.getpid():
         yield "processes of the machine can be signalled"
-    if can(enter_user_namespace) or 0 in (libc.umount2(b"/usr/lib", MNT_DETACH), libc.chroot(b"/")):
+    if can(enter_user_namespace) or 0 in (libc.umount2(b"/python/lib", MNT_DETACH), libc.chroot(b"/")):
         yield "privileges can be used or gained"
     if can(lambda: bytearray(job["memory_mb"] * 2**20)) or can(lambda: os.memfd_create("probe")):
         yield "memory is not limited"

@@ -40,6 +40,7 @@ CONFINE = Path(__file__).with_name("_confine.py")
 PROBE = Path(__file__).with_name("_probe.py")
 _NAME = re.compile(r"((?!\.+(/|$))[\w.-]{1,100}(/(?!$)|$)){1,10}", re.ASCII)
 """A plain relative path: no part of dots only, no empty part."""
+_EXIT = re.compile(r"^exit (-?\d{1,3}) (\d+\.\d+)$", re.MULTILINE | re.ASCII)
 GRACE_S = 10.0
 """Given on top of the wall limit to set up and to kill, before the warden itself is killed (chosen, not measured)."""
 
@@ -48,7 +49,8 @@ class Limits(BaseModel):
     """What one program may use. `cpu_s` holds for each process, the others for all of them together.
 
     A process that asks for more than `memory_mb` gets a MemoryError; several that together hold more are killed.
-    `num_processes` counts threads too. `output_kb` holds for stdout and stderr each. Defaults are chosen, not measured.
+    `num_processes` counts threads too. `scratch_mb` holds the program and its stdin as well; where they are larger it
+    does not run. `output_kb` holds for stdout and stderr each. Defaults are chosen, not measured.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -85,17 +87,17 @@ def run_python(
 
     Raises:
         UserError: this machine cannot confine it (`require`).
-        ValueError: a file's name is not a plain relative path, or the texts are larger than `limits.scratch_mb`.
+        ValueError: a file's name is not a plain relative path.
         OSError: setting up failed although it works here (for example, too many namespaces are in use).
     """
     files = files or {}
     for name in files:
         if not _NAME.fullmatch(name) or name == "main.py":
             raise ValueError(f"{name!r} is no name for a file beside main.py.")
+    require()
     num_bytes = sum(len(text.encode("utf-8", "surrogatepass")) for text in (code, stdin, *files.values()))
     if num_bytes > limits.scratch_mb * 2**20:
-        raise ValueError(f"code, stdin and files are {num_bytes} bytes; scratch_mb is {limits.scratch_mb}.")
-    require()
+        return _result(b"", b"", b"ready\nlimit scratch\n", limits)
     return _run(code, stdin, files, limits)
 
 
@@ -211,25 +213,29 @@ def _collect(process: subprocess.Popen[bytes], streams: Sequence[IO[bytes]], lim
 
 def _result(stdout: bytes, stderr: bytes, report: bytes, limits: Limits) -> Result:
     """Read the report's lines (`generate/_confine.py`). Raises `OSError` where setting up failed."""
-    lines = {name: rest for name, _, rest in (line.partition(" ") for line in report.decode().splitlines())}
+    text = report.decode(errors="replace")
+    lines = {name: rest for name, _, rest in (line.partition(" ") for line in text.splitlines())}
     if "error" in lines or "ready" not in lines:
-        raise OSError(lines.get("error") or stderr[-1000:].decode() or "the process that sets it up died")
+        told = lines.get("error") or stderr[-1000:].decode(errors="replace")
+        raise OSError(told or "the process that sets it up died")
     most = limits.output_kb * 1024
-    exit_code, cpu_s = lines.get("exit", f"{-signal.SIGKILL} 0").split()  # a program can have its own init killed
-    signalled = int(exit_code) == -signal.SIGXCPU  # or killed a second later, where it ignored that
+    ended = _EXIT.search(text)  # a program can have its own init killed
+    exit_code, cpu_s = (int(ended[1]), float(ended[2])) if ended else (-signal.SIGKILL, 0.0)
+    signalled = exit_code == -signal.SIGXCPU  # or killed a second later, where it ignored that
     limit = lines.get("limit")
     if max(len(stdout), len(stderr)) > most:  # also where the program ended before it was killed: else a race decides
         limit = "output"
-    elif not limit and (signalled or (int(exit_code) == -signal.SIGKILL and float(cpu_s) >= limits.cpu_s)):
+    elif not limit and (signalled or (exit_code == -signal.SIGKILL and cpu_s >= limits.cpu_s)):
         limit = "CPU"
     amounts = {
         "wall": f"{limits.wall_s:g} s",
         "CPU": f"{limits.cpu_s} s",
         "memory": f"{limits.memory_mb} MB",
         "output": f"{limits.output_kb} KB",
+        "scratch": f"{limits.scratch_mb} MB",
     }
     return Result(
-        exit_code=-signal.SIGKILL if limit else int(exit_code),
+        exit_code=-signal.SIGKILL if limit else exit_code,
         stdout=stdout[:most].decode(errors="replace"),
         stderr=stderr[:most].decode(errors="replace"),
         timed_out=limit in ("wall", "CPU"),

@@ -1,69 +1,161 @@
 """The program that tests a solution; it runs where the solution can do no harm, on the standard library alone.
 
-    stdin      a token that the solution can't know
-    files      solution.py, and tests.json: a list of Python sources, each of which passes unless it raises
-    stdout     at last, token and {"passed": 2, "broken": 0, "failure": "assert f(1) == 2\\nf(1) is 1"} on one line
+    stdin      ["assert f(1) == 2", ...]: Python sources, each of which passes unless it raises
+    files      solution.py
+    stdout     {"passed": 0, "broken": 0, "failure": "assert f(1) == 2\\nf(1) is 1"}
 
-All tests see one namespace. The first failure is told; a test that is no Python at all is counted as broken too.
+The solution runs in a process of its own, which is started before the tests are read and has none of the descriptors:
+it sees neither the tests nor the report, but only what a test passes to it, and the tests see what it returns as plain
+data (`synthloop/_calls.py`). That one process can't read the other's memory is up to whatever confines both.
+
+All tests see one namespace. The first failure is told; a test that is no Python at all is counted as broken too. Where
+the solution's process ends before the tests, this one ends in the same way, without a report.
 """
 
+from __future__ import annotations
+
 import ast
-import io
+import builtins
+import importlib
 import json
+import os
 import random
+import signal
+import socket
 import sys
 import traceback
 import types
+from functools import partial
+from typing import Any, NoReturn
 
-MAX_VALUE = 300
-"""Characters shown of a value (chosen, not measured)."""
+from synthloop._calls import OPERATIONS, SOLUTION, Peer, Remote, is_standard
+
+MAX_VALUE, MAX_FAILURE = 300, 4000
+"""Characters shown of a value, and told of a failure (chosen, not measured)."""
+FOR_THE_SOLUTION = ("call", "iter", "next", "bool", "str", "repr")
+"""What the solution may do with functions and iterators that tests pass to it."""
 
 
 def main() -> None:
-    token = sys.stdin.read()
-    with open("solution.py", encoding="utf-8") as file:
-        solution = file.read()
-    with open("tests.json", encoding="utf-8") as file:
-        tests = json.load(file)
-    # What the solution prints is nobody's business, and may not pass for the report.
-    stdout, sys.stdout = sys.stdout, io.TextIOWrapper(io.BytesIO(), encoding="utf-8")
+    ours, theirs = socket.socketpair()
+    solution = os.fork()
+    if solution == 0:
+        run_solution(theirs)
+    theirs.close()
+    sys.path.pop(0)  # the folder that the solution can write to: no module comes from there
+    report = os.dup(1)
+    tests = json.load(sys.stdin)
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     random.seed(0)
+    found = json.dumps(run_tests(tests, Peer(ours, FOR_THE_SOLUTION, partial(end_like, solution))))
+    os.write(report, found.encode())
+    os._exit(0)  # whatever the tests left behind
+
+
+def end_like(solution: int) -> NoReturn:
+    """End as the solution's process did."""
+    os.kill(solution, signal.SIGKILL)  # where it only closed the channel; one that ends already is not changed by it
+    code = os.waitstatus_to_exitcode(os.waitpid(solution, 0)[1])
+    if code < 0:
+        signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
+        os.kill(os.getpid(), -code)
+    os._exit(code)
+
+
+def run_solution(channel: socket.socket) -> NoReturn:
+    """Serve what the solution defines, without any descriptor but the channel's."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for number in range(3):
+        os.dup2(null, number)
+    os.closerange(3, channel.fileno())
+    os.closerange(channel.fileno() + 1, 1024)
+    random.seed(0)
+    Peer(channel, OPERATIONS, partial(os._exit, 0)).serve(load)
+
+
+def load() -> tuple[types.ModuleType, list[str]]:
+    """The solution, and the names in it. Raises what it raises."""
+    with open(SOLUTION, encoding="utf-8") as file:
+        source = file.read()
     module = sys.modules["solution"] = types.ModuleType("solution")
-    names = vars(module)
-    error = attempt(solution, "solution.py", names)
-    failures = [] if error is None else [described(error, solution)]
+    exec(compile(source, SOLUTION, "exec", dont_inherit=True), vars(module))
+    return module, [name for name in vars(module) if not name.startswith("__")]
+
+
+class Namespace(dict[str, Any]):
+    """What tests see: names of their own, and what those of the solution are at that moment."""
+
+    def __init__(self, solution: Remote, names: set[str]) -> None:
+        super().__init__(__name__="solution")
+        self._solution = solution
+        self._names = names
+
+    def __missing__(self, name: str) -> Any:
+        if name in self._names:
+            return getattr(self._solution, name)
+        raise KeyError(name)
+
+
+def borrowed(names: set[str], tests: list[str]) -> tuple[set[str], set[str]]:
+    """The names of the solution that tests see, and those that stand for a standard module instead.
+
+    A name that is also a builtin's or a standard module's is the solution's only where the tests use no other one of
+    it: `all` and `math` are the real ones, but a function under test may be called `sum`.
+    """
+    used = names & {node.id for test in tests for node in walk(test) if isinstance(node, ast.Name)}
+    reserved = {name for name in names if hasattr(builtins, name) or is_standard(name)}
+    if not used - reserved:
+        return names, set()
+    return names - reserved, {name for name in reserved if is_standard(name) and not hasattr(builtins, name)}
+
+
+def walk(test: str) -> list[ast.AST]:
+    try:
+        return list(ast.walk(ast.parse(test)))
+    except Exception:  # noqa: BLE001 - no Python; it is told when it is run
+        return []
+
+
+def run_tests(tests: list[str], peer: Peer) -> dict[str, Any]:
+    """The report."""
+    try:
+        solution, names = peer.remote(0)()
+    except BaseException as raised:  # noqa: BLE001 - whatever the solution raises is its result, an exit too
+        return report_of(0, 0, described(raised))
+    sys.modules["solution"] = solution
+    theirs, standard = borrowed(set(names), tests)
+    namespace = Namespace(solution, theirs)
+    namespace.update({name: importlib.import_module(name) for name in standard})
     passed = broken = 0
-    for test in tests if error is None else ():
-        error = attempt(test, "test.py", names)
+    failure = ""
+    for test in tests:
+        error = attempt(test, namespace)
         passed += error is None
         broken += isinstance(error, SyntaxError) and error.filename == "test.py"
-        if error is not None and not failures:
-            failures.append(f"{test}\n{observed(error, test, names) or described(error, solution)}")
-    report = {"passed": passed, "broken": broken, "failure": "".join(failures)}
-    stdout.write(f"\n{token}{json.dumps(report)}\n")
-    stdout.flush()
+        if error is not None and not failure:
+            failure = f"{test}\n{observed(error, test, namespace) or described(error)}"
+    return report_of(passed, broken, failure)
 
 
-def attempt(source: str, name: str, names: dict[str, object]) -> BaseException | None:
-    """Run `source`; what it raised, an exit included."""
+def report_of(passed: int, broken: int, failure: str) -> dict[str, Any]:
+    return {"passed": passed, "broken": broken, "failure": failure[:MAX_FAILURE].encode(errors="replace").decode()}
+
+
+def attempt(test: str, namespace: Namespace) -> BaseException | None:
+    """Run `test`; what it raised, an exit included."""
     try:
-        exec(compile(source, name, "exec"), names)
-    except BaseException as error:  # noqa: BLE001 - whatever the code raises is its result, an exit too
+        exec(compile(test, "test.py", "exec", dont_inherit=True), namespace)
+    except BaseException as error:  # noqa: BLE001 - as above
         return error
     return None
 
 
-def described(error: BaseException, solution: str) -> str:
-    """The exception, and the last line of the solution it passed through."""
-    text = "".join(traceback.format_exception_only(error)).strip()
-    places = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == "solution.py"]
-    lines = solution.splitlines()
-    if not places or not places[-1] or places[-1] > len(lines):
-        return text
-    return f"{text}\nin line {places[-1]} of the code: {lines[places[-1] - 1].strip()}"
+def described(error: BaseException) -> str:
+    """The exception with its notes."""
+    return "".join(traceback.format_exception_only(error)).strip()
 
 
-def observed(error: BaseException, test: str, names: dict[str, object]) -> str:
+def observed(error: BaseException, test: str, namespace: Namespace) -> str:
     """What the left side of a failed `assert left == right` is, evaluated anew; nothing where that can't be told."""
     if not isinstance(error, AssertionError) or error.args:
         return ""
@@ -72,7 +164,7 @@ def observed(error: BaseException, test: str, names: dict[str, object]) -> str:
         if not isinstance(statement, ast.Assert) or not isinstance(statement.test, ast.Compare):
             return ""
         left = statement.test.left
-        value = repr(eval(compile(ast.Expression(left), "test.py", "eval"), names))
+        value = repr(eval(compile(ast.Expression(left), "test.py", "eval", dont_inherit=True), namespace))
     except BaseException:  # noqa: BLE001 - as above
         return ""
     return f"{ast.unparse(left)} is {value if len(value) <= MAX_VALUE else value[:MAX_VALUE] + '...'}"

@@ -4,25 +4,39 @@
     run_tests(code, ["assert f(2) == 2"], run_python)          Verdict(passed=0, total=1, kind='failed', feedback=...)
 
 Who runs the code is an argument: `generate.sandbox.run_python`, or another that confines it. A test is Python source
-that passes unless it raises; all run after the code, in its namespace, where `__name__` is not '__main__'.
+that passes unless it raises. All tests see one namespace, in which the code's names are; `__name__` is not '__main__'.
+
+Tests and code run in two processes that share nothing (`synthloop/_run_tests.py`). What the code returns, raises and
+changes in its arguments reaches the tests as plain data; code has no say in whether that equals what is expected, and
+sees neither tests nor verdict. Therefore
+  - an object of a class of the code's own can be made, called, iterated over, passed back, and asked for its attributes
+    and items, but equals only itself: test its fields (an instance of a subclass of a built-in class, such as a
+    namedtuple or a Counter, is that built-in class's);
+  - objects of the tests' own classes reach the code as something that it can call or iterate over;
+  - the code does not see names that tests define, nor do tests see what it prints.
 
 A verdict goes into prompts, which are keys of the journal, so it tells nothing that may differ from run to run: no
 addresses, no output of a program that was stopped, and one text whichever clock stopped it. `random` is seeded. What
 reads the clock, races, or ends just about when its time is up may still be judged differently another time.
 
-Limits: code that goes looking for it can reach into the program that tests it; mere early exits count as failures.
+Limits: tests know the code by its answers alone, so it passes with answers learnt by heart, and where tests leave the
+judging to it: to another function or a method of its own, or to whether an object of its own is true.
 """
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
+
+from synthloop.storable import storable
+
 PROGRAM = Path(__file__).with_name("_run_tests.py")
+CALLS = Path(__file__).with_name("_calls.py")
 
 _FENCE = re.compile(r"^[ \t]*```[ \t]*(\w*)[^\n]*\n(.*?)^[ \t]*```", re.MULTILINE | re.DOTALL)
 _DEFINITION = re.compile(r"^(?:async )?def \w+\(|^class \w+[:(]", re.MULTILINE)
@@ -52,7 +66,7 @@ class Runner(Protocol):
 class Verdict(NamedTuple):
     """How many of `total` tests passed; where not all did, of what `kind` that is, and what to tell whoever wrote it.
 
-    `broken` tests are no Python, whatever the code.
+    `broken` tests are no Python, whatever the code. No code passes where there are no tests.
     """
 
     passed: int
@@ -63,7 +77,17 @@ class Verdict(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        return not self.kind
+        return not self.kind and 0 < self.passed == self.total
+
+
+class _Report(BaseModel):
+    """What `PROGRAM` writes."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    passed: NonNegativeInt
+    broken: NonNegativeInt
+    failure: str
 
 
 def code_in(text: str) -> str | None:
@@ -93,20 +117,22 @@ def statement(problem: str, shown: Sequence[str]) -> str:
 
 
 def run_tests(code: str, tests: Sequence[str], run: Runner) -> Verdict:
-    """Whether `code` passes `tests`, as `run` runs it."""
-    token = hashlib.sha256(json.dumps([code, *tests]).encode()).hexdigest()
-    files = {"solution.py": code, "tests.json": json.dumps(list(tests))}
-    ran = run(PROGRAM.read_text(encoding="utf-8"), stdin=token, files=files)
-    _, found, rest = ran.stdout.rpartition(token)
+    """Whether `code` passes `tests`, as `run` runs it. What the code does is its own failure, never an exception."""
     total = len(tests)
+    if not tests:
+        return Verdict(0, 0, "failed", "There are no tests.")
+    files = {"solution.py": code, "synthloop/_calls.py": CALLS.read_text(encoding="utf-8")}
+    ran = run(PROGRAM.read_text(encoding="utf-8"), stdin=json.dumps(list(tests)), files=files)
     if ran.timed_out:
         return Verdict(0, total, "timeout", "The code did not end in the time allowed.")
     if ran.reason:
         return Verdict(0, total, "failed", f"The code was stopped at the {ran.reason}.")
-    if not found:
+    try:
+        report = _Report.model_validate_json(ran.stdout)
+    except ValidationError:
         return Verdict(0, total, "failed", f"The program ended with exit code {ran.exit_code} before its tests did.")
-    report = json.loads(rest.partition("\n")[0])
-    passed, failure = int(report["passed"]), _ADDRESS.sub("0x...", report["failure"])
-    if not failure:
-        return Verdict(passed, total)
-    return Verdict(passed, total, "failed", f"{passed} of {total} tests pass. {failure}", int(report["broken"]))
+    if report.passed == total and not report.failure:
+        return Verdict(total, total)
+    passed, broken = min(report.passed, total), min(report.broken, total)
+    failure = _ADDRESS.sub("0x...", storable(report.failure))
+    return Verdict(passed, total, "failed", f"{passed} of {total} tests pass. {failure}", broken)

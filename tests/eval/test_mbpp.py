@@ -16,13 +16,13 @@ from tests.generate.sandboxed import skip_unless_confined
 from tests.real_data import real_data
 
 RUNNER = "generate.sandbox.run_python"
-CODE = "def double(x):\n    return base * x"
+CODE = "def double(x):\n    return 2 * x"
 ROW = {
     "task_id": 601,
     "text": "Write a function to double a number.",
     "code": CODE.replace("\n", "\r\n"),
     "test_setup_code": "base = 2",
-    "test_list": ["assert double(2) == 4", "assert double(3) == 6"],
+    "test_list": ["assert double(base) == 4", "assert double(3) == 6"],
 }
 
 
@@ -39,10 +39,10 @@ def task(folder: Path, *rows: dict[str, Any]) -> Task:
 def test_a_row(tmp_path: Path) -> None:
     opened = task(tmp_path, {**ROW, "task_id": 11}, ROW, {**ROW, "task_id": 3})
     (example,) = opened.load("train")
-    assert example.input == "Write a function to double a number.\n\nassert double(2) == 4"
+    assert example.input == "Write a function to double a number.\n\nassert double(base) == 4"
     assert example.messages[0]["content"].startswith(f"{example.input}\n\nReply with")
     assert (example.completion, example.answer) == (fenced(CODE), CODE)
-    assert example.meta == {"tests": ["base = 2\nassert double(2) == 4", "base = 2\nassert double(3) == 6"]}
+    assert example.meta == {"tests": ["base = 2\nassert double(base) == 4", "base = 2\nassert double(3) == 6"]}
     assert "assert double(3)" not in str(example.messages), "the other tests stay hidden"
     assert [len(list(opened.load(split))) for split in ("test", "validation", "prompt")] == [1, 0, 0]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from generate import sandbox
 from generate.sandbox import Result, run_python
 from tests.generate.sandboxed import error_line, run, skip_unless_confined
 
@@ -279,6 +280,25 @@ def test_a_program_dies_with_a_killed_caller(tmp_path: Path) -> None:
         assert wait_for(token, alive=True)
         caller.kill()
     assert wait_for(token, alive=False)
+
+
+def test_a_program_has_stdin_stdout_and_stderr_alone() -> None:
+    listing = "import os\nfor n in range(256):\n    try: os.fstat(n); print(n)\n    except OSError: pass"
+    assert run(listing).stdout.split() == ["0", "1", "2"]
+
+
+@pytest.mark.parametrize(
+    "report", [b"ready\n\xff\xfe", b"ready\nexit", b"ready\nexit x y\n", b"ready\nexit " + b"9" * 5000]
+)
+def test_an_unreadable_report_is_the_program_s_own_failure(report: bytes) -> None:
+    assert sandbox._result(b"", b"", report, sandbox.DEFAULTS) == Result(-9, "", "", timed_out=False, reason="")
+
+
+def test_other_files_among_the_system_s_libraries_are_not_shown() -> None:
+    others = [path for path in Path("/usr/lib").iterdir() if "linux-gnu" not in path.name and path.is_dir()]
+    if not list(Path("/usr/lib").glob("*-linux-gnu")):
+        pytest.skip("needs Debian's layout of libraries")
+    assert attempts(others, "os.stat(path)").stdout.splitlines() == [f"missing {path}" for path in others]
 
 
 def test_a_program_cannot_forge_how_it_ended() -> None:
