@@ -327,7 +327,7 @@ def test_a_server_that_refuses_a_field_of_vllms_is_told_of_the_dialect(
     ],
 )
 def test_a_reply_may_be_as_large_as_what_is_asked_for(
-    sampling: dict[str, int], num_ids: int | None, at_least: int, at_most: int
+    sampling: dict[str, Any], num_ids: int | None, at_least: int, at_most: int
 ) -> None:
     asked = ask("q", **sampling).model_copy(update={"prompt_token_ids": num_ids and (1,) * num_ids})
     _, body = _openai.body(server.Config(model="m", base_urls=URLS), "m", asked)
