@@ -51,7 +51,7 @@ def test_a_reply_holds_only_numbers_that_read_back_as_they_are() -> None:
 @pytest.mark.parametrize("field", ["prompt_tokens", "completion_tokens"])
 def test_a_count_that_a_database_cannot_hold_is_refused(field: str, tokens: int) -> None:
     with pytest.raises(ValidationError, match=field):
-        completion(**{field: tokens})
+        completion("", **{field: tokens})
 
 
 REFUSED = {

@@ -324,7 +324,7 @@ def test_a_server_that_refuses_a_field_of_vllms_is_told_of_the_dialect(
     ],
 )
 def test_a_reply_may_be_as_large_as_what_is_asked_for(
-    sampling: dict[str, int], num_ids: int | None, at_least: int, at_most: int
+    sampling: dict[str, Any], num_ids: int | None, at_least: int, at_most: int
 ) -> None:
     asked = ask("q", **sampling).model_copy(update={"prompt_token_ids": num_ids and (1,) * num_ids})
     _, body = _openai.body(server.Config(model="m", base_urls=URLS), "m", asked)
@@ -360,11 +360,12 @@ def beside(started: ServerEngine) -> ServerEngine:
 
 @pytest.mark.slow
 def test_a_real_vllm_server_started_here(started: ServerEngine, tiny_model: Path) -> None:
-    """Prompt parity, seeds, the adapter, and a prompt over the context."""
+    """Prompt parity, seeds, the adapter, a prompt over the context, and a reply up to it."""
     asked = [ask("Tom has 3 apples.", id=str(i), seed=i % 2, max_tokens=8) for i in range(4)]
     asked.append(ask("Tom", id="scored", temperature=0, max_tokens=1, prompt_logprobs=0, logprobs=0))
     asked.append(ask("Tom " * 600, id="long", max_tokens=4))
-    *sampled, scored, long = complete_all(started, asked)
+    asked.append(ask("Tom", id="full", max_tokens=511, ignore_eos=True))
+    *sampled, scored, long, full = complete_all(started, asked)
     ids = chat.prompt_ids(chat.load_tokenizer(str(tiny_model)), asked[0].messages)
     assert [one.prompt_tokens for one in sampled] == [len(ids)] * 4
     assert sampled[0].text == sampled[2].text != sampled[1].text == sampled[3].text
@@ -372,6 +373,7 @@ def test_a_real_vllm_server_started_here(started: ServerEngine, tiny_model: Path
     assert len(scored.prompt_logprobs) == scored.prompt_tokens
     assert scored.logprob is not None
     assert long.finish_reason == "error"
+    assert (full.finish_reason, full.prompt_tokens + full.completion_tokens) == ("length", 512)
     plain = beside(started)
     (without,) = complete_all(plain, asked[4:5])
     plain.close()
@@ -385,7 +387,6 @@ def test_a_models_generation_config_changes_no_engines_replies(started: ServerEn
     greedy = [ask(f"Tom has {i} apples.", id=str(i), temperature=0, max_tokens=24) for i in range(6)]
     greedy.append(ask("Tom", id="endless", temperature=0, max_tokens=40, ignore_eos=True))
     sampled = [ask("Tom", id=str(i), seed=i, max_tokens=24) for i in range(6)]
-    sampled.append(ask("Tom", id="over the context", seed=7, max_tokens=511, ignore_eos=True))
     plain = beside(started)
     offline = vllm_offline.open(vllm_offline.Config(model=model, args=VLLM_ARGS), adapter)
     hf_config = hf.Config(model=model, args={"dtype": "float32"})
@@ -407,7 +408,7 @@ def test_a_models_generation_config_changes_no_engines_replies(started: ServerEn
 def with_generation_config(model: Path, stop: int) -> Path:
     """Give `model` a generation_config.json that would change every reply, and end it with `stop`."""
     settings = {"repetition_penalty": 1.8, "temperature": 0.3, "top_k": 2, "top_p": 0.5, "min_p": 0.3}
-    lengths = {"max_new_tokens": 3, "min_new_tokens": 2, "do_sample": True}
+    lengths = {"min_new_tokens": 2, "do_sample": True}
     own = chat.load_tokenizer(str(model)).eos_token_id
     (model / "generation_config.json").write_text(json.dumps({**settings, **lengths, "eos_token_id": [own, stop]}))
     return model
