@@ -4,7 +4,7 @@
 |---------|--------------------------|-----------------------------------------------------------------------|
 | numeric | `numeric`                | its final number equals the reference's                               |
 | exact   | `exact`                  | it is the reference, but for spaces around and between words          |
-| choice  | `choice(labels)`         | it names one label, the reference                                     |
+| choice  | `choice(labels)`         | the label it marks, or the one it names, is the reference             |
 | json    | `json_equal`             | it holds the reference's JSON value                                   |
 | regex   | `regex(pattern)`         | what the pattern captures is the reference                            |
 | judge   | `eval/judging.py`        | a model says so; where none is asked (votes, filters), as `exact`     |
@@ -16,22 +16,22 @@ or not there is a reference. Without a reference nothing is correct.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any
 
+from eval import numerals
+from synthloop.characters import stands_alone
 from synthloop.errors import UserError
 from synthloop.records import Score
-from synthloop.storable import TooDeep, raw_decode
+from synthloop.storable import TooDeep, loads, raw_decode
 
 Scorer = Callable[[str | None, str], Score]
 
-_NUMBER = r"(?:\d{1,3}(?:,\d{3})+(?!\d)|\d+)(?:\.\d+)?|\.\d+"
-# A minus sign belongs to the number unless it follows a word, a number or a bracket, where it subtracts or hyphenates.
-_SIGNED = re.compile(rf"(?P<sign>(?<![\w.)\]])(?:-\s?\$?|\$-))?\$?(?P<number>{_NUMBER})(?P<fraction>/\d+)?")
 _MARK = "####"
 
 
@@ -39,11 +39,10 @@ def numeric(reference: str | None, text: str) -> Score:
     """Whether the final number of `text` is the reference's: the scorer of GSM8K.
 
     The final number is the first one on the line after the last `####`, else the last number of the text
-    (lm-evaluation-harness's 'flexible-extract'). Thousands commas, `$`, `%`, a trailing full stop and trailing zeros
-    make no difference: `$1,000.`, `1000` and `1000.00` are all '1000'.
+    (lm-evaluation-harness's 'flexible-extract'). What is a number, and what is none, says `eval/numerals.py`:
+    `$1,000.`, `1 000`, `1e3` and `1000.00` are all '1000', `1/2` is '0.5', and `3,5` or `12:30` are no answer.
 
-    Limits: units are ignored (`5%` equals `5`). `2e3` is not read as 2000. A fraction is kept as written after `####`
-    ('1/2' is not '0.5'); elsewhere it is two numbers. Spelled-out numbers are not read.
+    Limits: units are ignored (`5%` equals `5`, `5 m` equals `5 km`). Spelled-out numbers are not read.
     """
     parsed = final_number(text)
     return _compare(parsed, None if reference is None else final_number(reference), "no number")
@@ -51,23 +50,11 @@ def numeric(reference: str | None, text: str) -> Score:
 
 def final_number(text: str) -> str | None:
     """The final number of `text` in canonical form (see `numeric`), or None."""
-    text = text.replace("\u2212", "-").replace("\\$", "$")
     if _MARK in text:
         line = text.rsplit(_MARK, 1)[1].strip().split("\n", 1)[0]
-        if found := _SIGNED.search(line):
-            return _canonical(found) + (found["fraction"] or "")
-    numbers = list(_SIGNED.finditer(text))
-    if not numbers:
-        return None
-    last = numbers[-1]
-    return last["fraction"][1:].lstrip("0") or "0" if last["fraction"] else _canonical(last)
-
-
-def _canonical(found: re.Match[str]) -> str:
-    whole, _, decimals = found["number"].replace(",", "").partition(".")
-    whole, decimals = whole.lstrip("0") or "0", decimals.rstrip("0")
-    number = f"{whole}.{decimals}" if decimals else whole
-    return f"-{number}" if found["sign"] and number != "0" else number
+        if found := numerals.numbers(line):
+            return found[0]
+    return numerals.final_number(text)
 
 
 def exact(reference: str | None, text: str, *, ignore_case: bool = False) -> Score:
@@ -88,33 +75,69 @@ def _normalise(text: str, ignore_case: bool) -> str | None:
 def choice(labels: tuple[str, ...]) -> Scorer:
     """A scorer for replies that name one of `labels`.
 
-    The label is the one named by the first line, else by the whole text; a part that names several names none, so
-    listing them all scores nothing. Case is ignored, but for labels of one letter ('a cat' does not answer A). Of
-    labels inside one another ('spam', 'not spam') the longest counts.
+    The label is the last one that was marked: by `answer:` or `the answer is`, by standing alone on a line, or by
+    opening one like `C)`. Where none is marked it is the one that the last line to name a single label names; what
+    stands after a line's last colon is asked first. A line that names several names none, so listing them all scores
+    nothing. What stands before `</think>` is not read. Case is ignored, but for labels of one letter ('a cat' does not
+    answer A). Of labels inside one another ('spam', 'not spam') the longest counts. A label that is also an article, a
+    determiner or a pronoun is none in front of its noun or verb ('A careful look', 'no idea', 'I think').
 
     Limits: negation is not understood ('it is not spam' answers spam, unless 'not spam' is a label).
     """
-    # Longest first: the alternation takes the first label that fits.
-    ordered = sorted(labels, key=len, reverse=True)
-    patterns = [f"({re.escape(label)})" if len(label) == 1 else f"((?i:{re.escape(label)}))" for label in ordered]
-    finder = re.compile(rf"(?<!\w)(?:{'|'.join(patterns)})(?!\w)")
+    finders = [_label_pattern(label) for label in sorted(labels, key=len, reverse=True)]
 
-    def named(text: str) -> str | None:
-        found = {ordered[(match.lastindex or 0) - 1] for match in finder.finditer(text)}
+    def label_in(text: str) -> str | None:
+        found = {label for _, label in _labels(finders, text)}
         return found.pop() if len(found) == 1 else None
 
+    def marked(line: str) -> str | None:
+        if marks := list(_ANSWER_MARK.finditer(line)):
+            return label_in(_SENTENCE_END.split(line[marks[-1].end() :], maxsplit=1)[0])
+        bare = line.strip(_DECORATION)
+        first = next((found for found in _labels(finders, bare) if found[0].start() == 0), None)
+        opens = first is not None and re.match(r"\s*$|[\])*.:]+(?:\s|$)", bare[first[0].end() :])
+        return first[1] if first is not None and opens else None
+
     def score(reference: str | None, text: str) -> Score:
-        parsed = named(text.strip().split("\n", 1)[0]) or named(text)
-        return _compare(parsed, reference, "names no label, or several")
+        lines = [line for line in text.rsplit("</think>", 1)[-1].split("\n") if line.strip()]
+        ways = (marked, lambda line: label_in(re.split("[:：]", line)[-1]), label_in)
+        found = (label for way in ways for line in reversed(lines) if (label := way(line)) is not None)
+        return _compare(next(found, None), reference, "names no label, or several")
 
     return score
+
+
+_ANSWER_MARK = re.compile(r"\banswer(?:\s+is|\s*[:：]|\*+\s*[:：])[\s*:：]*", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.!?;](?:\s|$)|[。！？；]")
+_DECORATION = " \t$*_`'\"“”‘’([{}。.!！"
+_FUNCTION_WORDS = frozenset({"a", "an", "i", "no", "the", "some", "any", "all", "both", "none", "other"})
+_AFTER_A_LABEL = r"(?:is|was|because|since|as|and|or|but|with|it|this|that|there|he|she|they|we|you)\b"
+_LabelPattern = tuple[str, re.Pattern[str]]
+
+
+def _label_pattern(label: str) -> _LabelPattern:
+    written = re.escape(label) if len(label) == 1 else f"(?i:{re.escape(label)})"
+    in_prose = rf"(?!['’]|\s+(?!{_AFTER_A_LABEL})[a-z])" if label.casefold() in _FUNCTION_WORDS else ""
+    return label, re.compile(written + in_prose)
+
+
+def _labels(finders: Sequence[_LabelPattern], text: str) -> list[tuple[re.Match[str], str]]:
+    """(place, label) of the labels in `text`, longest first; a place inside a longer label's is left out."""
+    found: list[tuple[re.Match[str], str]] = []
+    for label, finder in finders:
+        for match in finder.finditer(text):
+            inside = any(other.start() <= match.start() and match.end() <= other.end() for other, _ in found)
+            if match[0] and not inside and stands_alone(text, *match.span()):
+                found.append((match, label))
+    return found
 
 
 def json_equal(reference: str | None, text: str) -> Score:
     """Whether the JSON value in `text` equals the reference's; the order of keys does not matter, that of lists does.
 
-    The value is the whole text, else the first object or list that parses in it (a fenced block, for instance).
-    `1` equals `1.0`; `true` does not equal `1`. `NaN` and `Infinity` are not JSON.
+    The value is the whole text, else that of the last fenced block that is one, else the last top-level object in the
+    text, else the last top-level list (a `[1]` in prose is a footnote where there is an object). A value inside one
+    that is broken or cut off is none. `1` equals `1.0`; `true` does not equal `1`. `NaN` and `Infinity` are not JSON.
 
     Limits: a bare string or number inside prose is not found, nor anything in a text nested too deep for the parser.
     """
@@ -122,19 +145,52 @@ def json_equal(reference: str | None, text: str) -> Score:
     return _compare(parsed, None if reference is None else _canonical_json(reference), "no JSON value")
 
 
+_FENCE = re.compile(r"```[\w-]*[ \t]*\n(.*?)\n?[ \t]*```", re.DOTALL)
+
+
 def _canonical_json(text: str) -> str | None:
-    text = text.strip()
-    starts = (match.start() for match in re.finditer(r"[\[{]", text))
-    for start in (None, *starts):
+    try:
+        for whole in (text, *reversed(_FENCE.findall(text))):
+            with contextlib.suppress(ValueError):
+                return _written(loads(whole))
+        values = list(_top_level_values(text))
+    except TooDeep:
+        return None
+    objects = [value for value in values if isinstance(value, dict)]
+    return _written((objects or values)[-1]) if values else None
+
+
+def _top_level_values(text: str) -> Iterator[Any]:
+    """The objects and lists in prose, in order; what opens and is broken or cut off is passed over whole.
+
+    Raises `TooDeep`.
+    """
+    position = 0
+    while opened := re.compile(r"[\[{]").search(text, position):
         try:
-            value, end = raw_decode(text, start or 0)
+            value, position = raw_decode(text, opened.start())
+            yield value
         except TooDeep:
-            return None
+            raise
         except ValueError:
-            continue
-        if start is not None or end == len(text):
-            return json.dumps(_whole_floats(value), sort_keys=True, ensure_ascii=False)
-    return None
+            position = _closing(text, opened.start())
+
+
+_BRACKET_OR_STRING = re.compile(r"""[\[\]{}]|"(?:[^"\\\n]|\\.)*\"""")
+
+
+def _closing(text: str, start: int) -> int:
+    """Where what opens at `start` is closed (brackets in strings left out); the end of the text where it is not."""
+    depth = 0
+    for match in _BRACKET_OR_STRING.finditer(text, start):
+        depth += {"[": 1, "{": 1, "]": -1, "}": -1}.get(match[0], 0)
+        if depth == 0:
+            return match.end()
+    return len(text)
+
+
+def _written(value: Any) -> str:
+    return json.dumps(_whole_floats(value), sort_keys=True, ensure_ascii=False)
 
 
 def _whole_floats(value: Any) -> Any:
@@ -148,7 +204,7 @@ def _whole_floats(value: Any) -> Any:
 
 @cache
 def regex(pattern: str) -> Scorer:
-    """A scorer that compares what `pattern` finds (its first group, else the whole match) as `exact` does.
+    """A scorer that compares what `pattern` finds as `exact` does: the first group that matched, else all of it.
 
     The last match counts: an answer stands at the end. `pattern` is Python's `re` with MULTILINE.
 
@@ -164,7 +220,8 @@ def regex(pattern: str) -> Scorer:
 
     def score(reference: str | None, text: str) -> Score:
         matches = list(finder.finditer(text))
-        captured = (matches[-1][1 if finder.groups else 0] or "") if matches else ""
+        last = matches[-1] if matches else None
+        captured = next((group for group in last.groups() if group is not None), last[0]) if last else ""
         parsed = _normalise(captured, ignore_case=False)
         expected = None if reference is None else _normalise(reference, ignore_case=False)
         return _compare(parsed, expected, "the pattern finds nothing")

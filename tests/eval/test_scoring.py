@@ -32,15 +32,16 @@ from synthloop.errors import UserError
         ("#### .5", "0.5"),
         ("#### 007", "7"),
         ("#### -0.0", "0"),
-        ("#### 1/2", "1/2"),
+        ("#### 1/2", "0.5"),
         ("#### 1\n#### 2", "2"),
         ("The answer is 3,456.", "3456"),
         ("He has 3, then 4", "4"),
         ("5-3", "3"),
         ("x=-4", "-4"),
         ("(-4)", "-4"),
-        ("about 48/2", "2"),
-        ("3,4,5", "5"),
+        ("about 48/2", "24"),
+        ("3,4,5", None),
+        ("it is 7 or 3,5", None),
         ("#### none, so 7", "7"),
         ("9 #### none", "9"),
         ("", None),
@@ -135,6 +136,67 @@ def test_a_bare_json_value_must_be_the_whole_reply() -> None:
     assert not json_equal("true", "1").correct
 
 
+@pytest.mark.parametrize(
+    ("reply", "label"),
+    [
+        ("Compare A first.\nB fails on the date.\nANSWER: C", "C"),
+        ("The answer is C. A, B and D are wrong.", "C"),
+        ("**Answer:** (D)", "D"),
+        ("C) because option A is not it", "C"),
+        ("A careful look is needed, but I cannot tell.", None),
+        ("Either A or B", None),
+        ("<think>\nA is too small\n</think>\nB", "B"),
+    ],
+)
+def test_choice_takes_the_last_label_that_is_marked(reply: str, label: str | None) -> None:
+    assert choice(("A", "B", "C", "D"))("C", reply).parsed == label
+
+
+@pytest.mark.parametrize(
+    ("labels", "reply", "label"),
+    [
+        (("yes", "no"), "I have no idea.", None),
+        (("yes", "no"), "There is no doubt: yes", "yes"),
+        (("yes", "no"), "No, it does not.", "no"),
+        (("体育", "财经"), "我认为是体育。", "体育"),
+        (("ดี", "แย่"), "คำตอบคือดี", "ดี"),
+        (("अच्छ", "बुरा"), "यह अच्छाई है", None),
+        (("1", "10"), "10", "10"),
+    ],
+)
+def test_choice_knows_words_of_every_script(labels: tuple[str, ...], reply: str, label: str | None) -> None:
+    assert choice(labels)(None, reply).parsed == label
+
+
+@given(st.sampled_from("BCD"), st.lists(st.sampled_from(["B is too small.", "C and D?", "A look at D."]), max_size=4))
+def test_a_marked_label_wins_over_all_that_stands_before_it(label: str, before: list[str]) -> None:
+    reply = "\n".join([*before, f"Answer: {label}."])
+    assert choice(("A", "B", "C", "D"))(None, reply).parsed == label
+
+
+@pytest.mark.parametrize(
+    ("reply", "value"),
+    [
+        ('See [1]: {"a": 1}', '{"a": 1}'),
+        ('{"a": 1}, after [2]', '{"a": 1}'),
+        ('First {"a": 0}, no: {"a": 1}', '{"a": 1}'),
+        ('{"items": [{"a": 1}, {"a": 2}', None),
+        ('{"items": [{"a": 1}], oops} [3]', "[3]"),
+        ('```json\n{"a": 1}\n```\nnot {"a": 2}', '{"a": 1}'),
+        ("[see above] then [1, 2]", "[1, 2]"),
+    ],
+)
+def test_the_json_value_is_the_last_one_at_top_level(reply: str, value: str | None) -> None:
+    assert json_equal(None, reply).parsed == value
+
+
+@given(st.dictionaries(st.text(), st.integers() | st.lists(st.text()), min_size=1), st.data())
+def test_no_part_of_a_json_object_that_was_cut_off_is_an_answer(value: dict[str, Any], data: st.DataObject) -> None:
+    text = json.dumps({"outer": value, "more": [value]})
+    cut = data.draw(st.integers(1, len(text) - 1))
+    assert json_equal(None, text[:cut]).parsed is None
+
+
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),
@@ -150,6 +212,7 @@ def test_regex_takes_the_last_match_and_its_first_group() -> None:
     assert score("B", "Answer: A\nno\nAnswer: B").correct
     assert score("B", "B").parsed is None
     assert regex(r"[A-D]")("D", "A to D").correct
+    assert regex(r"answer (\d)|(\d) is it")("4", "4 is it").correct
     with pytest.raises(UserError, match="not a regular expression"):
         regex("(")
 

@@ -1,0 +1,158 @@
+"""Numbers in a text, each read whole or not at all.
+
+`numbers(text)` gives every number in order, in canonical form: a plain decimal without trailing zeros ('1234.5', '-3')
+or, where the decimals would not end, a reduced fraction ('1/3'). A run of digits that is not one number for certain is
+given as None, and never as a part of itself.
+
+| read                | as         |                                     | not read (None)                       |
+|---------------------|------------|-------------------------------------|---------------------------------------|
+| `1,234.50` `1 234`  | 1234.5     | grouped by comma, space, apostrophe | `3,5` `1,2,3` (decimal comma? a list?) |
+| `1,00,000`          | 100000     | Indian groups                       | `1.000.000` `1.2.3`                   |
+| `10{,}000` `10\\,000` | 10000      | LaTeX                               | `12:30` `3:2` (time, ratio)           |
+| `3 1/2` `½` `\\frac{1}{2}` | 3.5, 0.5 | fractions                          | `3/4/2020`                            |
+| `2e3` `2 × 10^3` `10³` | 2000    | powers of ten                       | `2^10` `0x1F`                         |
+| `12kg` `5x` `$5` `50%` | 12      | units are ignored                   |                                       |
+| `１２` `٣٤`          | 12         | digits of any script                |                                       |
+
+Digits inside a word (`m2`, `H2O`, `x^2`) are no number. A minus sign belongs to its number unless it follows a word, a
+number or a bracket, where it subtracts or hyphenates.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from fractions import Fraction
+
+MAX_DIGITS = 400
+"""Longer numbers are not read: that is more than a float holds. Chosen, not measured."""
+
+_CHARACTERS = str.maketrans(
+    {
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"),
+        "\u066b": ".",
+        "\u066c": ",",
+        "\u2044": "/",
+        "\u2019": "'",
+        "\u2007": "\u2009",
+        "\u202f": "\u2009",
+        "\u00a0": "\u2009",
+    }
+)
+_LATEX = (
+    (re.compile(r"\{,\}"), ","),
+    (re.compile(r"\\[,:;]|\\ (?=\d)"), "\u2009"),
+    (re.compile(r"\\!"), ""),
+    (re.compile(r"\\([$%])"), r"\1"),
+    (re.compile(r"\\(?:times|cdot)(?![a-zA-Z])"), "×"),
+    (re.compile(r"(?<=\d)\\[dt]?frac\{(\d+)\}\{(\d+)\}"), r" \1/\2"),
+    (re.compile(r"\\[dt]?frac\{(-?\d+)\}\{(\d+)\}"), r"\1/\2"),
+)
+_SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺"
+_SUPERSCRIPT = re.compile(f"[{_SUPERSCRIPTS}]+")
+_VULGAR = re.compile("(\\d?)([¼-¾⅐-⅞])")
+
+_WHOLE = r"""(?: \d{1,3}(?:,\d{3})+ | \d{1,2}(?:,\d{2})+,\d{3}           # 1,234,567 and 12,34,567
+               | \d{1,3}(?:[ \u2009]\d{3})+ | \d{1,3}(?:['_]\d{3})+ | \d+ )"""
+_DECIMAL = rf"(?: {_WHOLE}(?:\.\d+)? | \.\d+ )"
+_EXPONENT = r"\^\{?[+-]?\d+\}?"
+_TOKEN = re.compile(
+    rf"""
+    (?=[\w.^+$€£¥₹-]) (?:                                               # what a token can start with, for speed
+      [^\W\d_] \w* (?:{_EXPONENT})?                                      # a word, with the digits in it
+    | (?<=[)\]}}]) {_EXPONENT}                                           # (x + 1)^2
+    | (?P<hexadecimal> 0[xX][0-9a-fA-F]+ )
+    | (?P<sign> (?<![\w.)\]}}]) (?: [+-]\s?[$€£¥₹]? | [$€£¥₹][+-] ) )? [$€£¥₹]?
+      (?: (?P<whole>{_WHOLE}) [ \u2009] (?P<above>\d+)/(?P<below>\d+)    # 3 1/2
+        | (?P<dividend>{_DECIMAL}) / (?P<divisor>{_DECIMAL})             # 1/2
+        | (?P<mantissa>{_DECIMAL}) \s?[×x*·]\s? 10 (?:\^|\*\*)\{{?(?P<power>[+-]?\d+)\}}?
+        | 10 (?:\^|\*\*)\{{?(?P<ten>[+-]?\d+)\}}?
+        | (?P<scientific>{_DECIMAL}) [eE] (?P<exponent>[+-]?\d+)
+        | (?P<decimal>{_DECIMAL}) )
+      (?! \d | [.,:/'_]\d | \*\*\d | \s?{_EXPONENT} | [eE][+-]?\d )
+    | (?P<unread> [$€£¥₹]?\.?\d (?:[\d.,:/'_^{{}}*]*[\d}}])? (?:[eE][+-]?\d+)? ) )
+    """,
+    re.VERBOSE,
+)
+
+
+def numbers(text: str) -> list[str | None]:
+    """Every number of `text` in canonical form, in order; None where digits are not one number for certain."""
+    return [_value(match) for match in _matches(text)]
+
+
+def final_number(text: str) -> str | None:
+    """The last number of `text`, or None where there is none or it is not to be read."""
+    found = _matches(text)
+    return _value(found[-1]) if found else None
+
+
+def _matches(text: str) -> list[re.Match[str]]:
+    return [match for match in _TOKEN.finditer(_plain(text)) if match.lastgroup]
+
+
+def only_number(text: str) -> str | None:
+    """The number that `text` is from end to end, but for spaces, a currency, `%` and a full stop; else None."""
+    bare = _plain(text).strip().removeprefix("\\boxed{").removesuffix("}").strip("$ ")
+    match = _TOKEN.match(bare)
+    rest = bare[match.end() :].strip() if match and match.lastgroup else None
+    return _value(match) if match and rest in ("", ".", "%", "%.", "€", "£", "¥", "₹") else None
+
+
+def _plain(text: str) -> str:
+    """`text` with ASCII digits, signs and separators, LaTeX's way of writing numbers undone."""
+    if not text.isascii():
+        text = "".join(str(unicodedata.digit(c)) if c.isdecimal() else c for c in text.translate(_CHARACTERS))
+    for pattern, plain in _LATEX:
+        text = pattern.sub(plain, text)
+    text = _VULGAR.sub(_fraction, text)
+    return _SUPERSCRIPT.sub(lambda m: "^" + "".join("0123456789-+"[_SUPERSCRIPTS.index(c)] for c in m[0]), text)
+
+
+def _fraction(match: re.Match[str]) -> str:
+    written = unicodedata.normalize("NFKC", match[2]).replace("\u2044", "/")
+    return f"{match[1]} {written}" if match[1] else written
+
+
+def _value(match: re.Match[str]) -> str | None:
+    """The canonical form of a match of `_TOKEN`; None where it is not to be read."""
+    if match["unread"] or match["hexadecimal"] or sum(map(str.isdigit, match[0])) > MAX_DIGITS:
+        return None
+    number = _magnitude(match.groupdict())
+    if number is None:
+        return None
+    return canonical(-number if "-" in (match["sign"] or "") else number)
+
+
+def _magnitude(part: dict[str, str]) -> Fraction | None:
+    exponent = int(part["power"] or part["ten"] or part["exponent"] or 0)
+    if abs(exponent) > MAX_DIGITS:
+        return None
+    if part["whole"]:
+        below, above = int(part["below"]), int(part["above"])
+        return _decimal(part["whole"]) + Fraction(above, below) if above < below else None
+    if part["dividend"]:
+        divisor = _decimal(part["divisor"])
+        return _decimal(part["dividend"]) / divisor if divisor else None
+    if part["ten"]:
+        return Fraction(10) ** exponent
+    return _decimal(part["mantissa"] or part["scientific"] or part["decimal"]) * Fraction(10) ** exponent
+
+
+def _decimal(written: str) -> Fraction:
+    return Fraction(re.sub("[^0-9.]", "", written))
+
+
+def canonical(number: Fraction) -> str:
+    """`number` as a plain decimal without trailing zeros or, where its decimals do not end, as a reduced fraction."""
+    rest, places = number.denominator, 0
+    for prime in (2, 5):
+        count = 0
+        while rest % prime == 0:
+            rest, count = rest // prime, count + 1
+        places = max(places, count)
+    if rest != 1:
+        return f"{number.numerator}/{number.denominator}"
+    digits = str(abs(number.numerator) * 10**places // number.denominator).rjust(places + 1, "0")
+    sign = "-" if number < 0 else ""
+    return f"{sign}{digits[:-places]}.{digits[-places:]}" if places else f"{sign}{digits}"
