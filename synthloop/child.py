@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from synthloop.errors import UserError, known_error
-from synthloop.interrupt import Interrupted
+from synthloop.interrupt import Interrupted, raise_if_asked
 from synthloop.screen import say, visible
 from synthloop.store import Run
 
@@ -50,6 +50,7 @@ def start(command: list[str], environment: dict[str, str] | None = None, **strea
         variables = {**ENVIRONMENT, **os.environ, **(environment or {}), **fixed}
         with subprocess.Popen(command, env=variables, preexec_fn=lambda: die_with(parent), **streams) as child:
             try:
+                raise_if_asked()
                 yield child
                 child.wait()
             except BaseException:

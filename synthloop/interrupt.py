@@ -34,7 +34,20 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
+def raise_if_asked() -> None:
+    """Raise what Python dropped: `Interrupted` where a signal came while this process was forking.
+
+    The handler then runs in one of the hooks of `os.register_at_fork` (logging has some), whose exceptions are lost.
+    """
+    if _asked:
+        raise Interrupted(_asked[0])
+
+
+_asked: list[int] = []
+
+
 def _raise(number: int, _: FrameType | None) -> None:
+    _asked.append(number)
     for one in SIGNALS:
         if signal.getsignal(one) == _raise:
             signal.signal(one, _end)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -83,6 +84,24 @@ def test_a_body_that_raises_ends_the_child() -> None:
     with pytest.raises(RuntimeError), child.start([sys.executable, "-c", "import time; time.sleep(600)"]) as process:
         raise RuntimeError
     assert process.returncode == -15
+
+
+def test_a_signal_that_comes_during_the_fork_is_not_lost() -> None:
+    program = """
+import os, signal, sys
+from synthloop.child import start
+from synthloop.interrupt import Interrupted, catch_signals
+catch_signals()
+os.register_at_fork(after_in_parent=lambda: signal.raise_signal(signal.SIGTERM))
+try:
+    with start([sys.executable, "-c", "import time; time.sleep(600)"]):
+        pass
+except Interrupted as error:
+    sys.exit(error.exit_code)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=False)
+    assert done.returncode == 128 + signal.SIGTERM, done.stderr
 
 
 def full_journal() -> Exception:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from synthloop import loop
+from synthloop import cli, loop
 from synthloop.cli import app
 from synthloop.config import load_config
 from synthloop.store import Run, write_json, write_rows
@@ -130,6 +130,13 @@ def test_what_a_model_wrote_does_not_steer_the_terminal(tmp_path: Path) -> None:
     write_rows(run.split("train"), [first])
     assert "\\x1b[2J\\x1b]0;title\\x07" in synthloop("trace", run.root, first.id).output
     assert "\\x1b[2J" in synthloop("trace", run.root, "\x1b[2J").output
+
+
+def test_a_round_can_be_named_for_export_as_the_messages_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commands: list[list[str]] = []
+    monkeypatch.setattr(cli, "foreground", lambda command, **_: commands.append(command))
+    assert synthloop("export", tmp_path, "--to", tmp_path / "out", "--round", "2").exit_code == 0
+    assert commands[0][-2:] == ["--round", "2"]
 
 
 SIGNALLED = {signal.SIGINT: "Interrupted.", signal.SIGTERM: "Ended by SIGTERM.", signal.SIGHUP: "Ended by SIGHUP."}
