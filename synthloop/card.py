@@ -18,8 +18,9 @@ def finish(folder: Path, run: Run, round: int, *, merged: bool = False) -> None:
     model card, `provenance.json`, and a base model that is found from any directory."""
     facts = provenance(run, round, merged)
     config = folder / "adapter_config.json"
-    if config.is_file():
-        write_json(config, {**read_json(config), "base_model_name_or_path": facts["base_model"]})
+    settings = read_json(config) if config.is_file() else {}
+    if "base_model_name_or_path" in settings:
+        write_json(config, {**settings, "base_model_name_or_path": facts["base_model"]})
     write_json(folder / "provenance.json", facts)
     (folder / "README.md").write_text(model_card(facts, folder), encoding="utf-8")
 
