@@ -18,9 +18,10 @@ import jinja2.sandbox
 from pydantic import ValidationError
 
 from synthloop import plugins, upstream
-from synthloop.config import Config, PluginRef, RoleConfig, describe
+from synthloop.config import Config, PluginRef, RoleConfig
 from synthloop.errors import UserError, did_you_mean
 from synthloop.records import Example
+from synthloop.schema import describe
 from synthloop.task import Task, open_task
 
 

@@ -172,9 +172,10 @@ def train(
     output: Annotated[Optional[Path], typer.Option("--output", help="folder for adapter/ and checkpoints/")] = None,  # noqa: UP045
 ) -> None:
     """Stage `train` of one round, or a plain LoRA training: synthloop train CONFIG --data ROWS.jsonl --output DIR."""
-    from synthloop.config import TrainJob, parse, read_yaml
+    from synthloop.config import TrainJob, parse
     from synthloop.loop import launch
     from synthloop.store import Run
+    from synthloop.yaml_file import read_yaml
 
     if run_dir is not None and round_number is not None:
         with user_errors():
