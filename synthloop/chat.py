@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jinja2
+
 from synthloop.errors import UserError
 from synthloop.records import Message
 
@@ -39,11 +41,8 @@ def load_tokenizer(model: str, revision: str | None = None) -> Any:
 
 
 def prompt_text(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> str:
-    """The rendered prompt, generation prompt included."""
-    text: str = tokenizer.apply_chat_template(
-        list(messages), tokenize=False, add_generation_prompt=True, **template_kwargs
-    )
-    return text
+    """The rendered prompt, generation prompt included. Raises `UserError` where the template refuses the turns."""
+    return _render(tokenizer, messages, add_generation_prompt=True, **template_kwargs)
 
 
 def prompt_ids(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> list[int]:
@@ -62,37 +61,28 @@ def completion_ids(tokenizer: Any, messages: Sequence[Message], completion: str,
     """
     prompt = prompt_text(tokenizer, messages, **template_kwargs)
     turn = Message(role="assistant", content=completion)
-    full: str = tokenizer.apply_chat_template([*messages, turn], tokenize=False, **template_kwargs)
-    if not full.startswith(prompt):
-        raise UserError(
-            "The chat template renders the assistant's turn differently in training and in generation: the prompt "
-            f"ends {prompt[-40:]!r}, the conversation has {full[: len(prompt)][-40:]!r} there. Fix the template."
-        )
-    ids: list[int] = tokenizer(full[len(prompt) :], add_special_tokens=False)["input_ids"]
+    text = continuation(prompt, _render(tokenizer, [*messages, turn], **template_kwargs))
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
 
 
-def check_template(tokenizer: Any, system: bool) -> None:
-    """Refuse a template that drops what it is given.
+def continuation(prompt: str, conversation: str) -> str:
+    """What a rendered conversation adds to its rendered prompt. Raises `UserError` where it does not start with it."""
+    if not conversation.startswith(prompt):
+        raise UserError(
+            "The chat template renders the assistant's turn differently in training and in generation: the prompt ends "
+            f"{prompt[-40:]!r}, the conversation has {conversation[: len(prompt)][-40:]!r} there. Fix the template."
+        )
+    return conversation[len(prompt) :]
 
-    Args:
-        system: whether the task has a system turn.
 
-    Raises:
-        UserError: the template raises on, or drops, the system or the user turn.
-    """
-    import jinja2
-
-    turns = [Message(role="user", content="user-turn-probe")]
-    if system:
-        turns.insert(0, Message(role="system", content="system-turn-probe"))
+def _render(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> str:
     try:
-        text = prompt_text(tokenizer, turns)
+        text: str = tokenizer.apply_chat_template(list(messages), tokenize=False, **template_kwargs)
     except jinja2.TemplateError as error:
-        raise UserError(f"The chat template of '{tokenizer.name_or_path}' refuses these turns: {error}.") from error
-    for turn in turns:
-        if turn["content"] not in text:
-            raise UserError(
-                f"The chat template of '{tokenizer.name_or_path}' drops the {turn['role']} turn. Put the instruction "
-                "into `task.prompt` and leave `task.system` out, or fix the template."
-            )
+        roles = ", ".join(turn["role"] for turn in messages)
+        raise UserError(
+            f"The chat template of '{tokenizer.name_or_path}' refuses turns of {roles}: {error}. Where it is the "
+            "system turn, put the instruction into `task.prompt` and leave `task.system` out."
+        ) from error
+    return text

@@ -54,7 +54,13 @@ def prepare(config: Config, root: Path) -> dict[str, Any]:
 
 def split(task: Task, cfg: Splits, seed: int) -> tuple[dict[str, list[Example]], dict[str, Any]]:
     """The four splits and what is worth recording about them (duplicates, near-duplicates, unused rows)."""
-    published = {name: list(task.load(name)) for name in ("train", "validation", "test")}
+    return split_rows({name: list(task.load(name)) for name in ("train", "validation", "test")}, cfg, seed)
+
+
+def split_rows(
+    published: dict[str, list[Example]], cfg: Splits, seed: int
+) -> tuple[dict[str, list[Example]], dict[str, Any]]:
+    """As `split`, of rows that are read already. Raises `UserError`: an empty split, or held-out rows in train."""
     unique, notes = _distinct(published)
     _refuse_overlap(unique, cfg, notes)
     groups = _group(unique, cfg.near_duplicate, notes)

@@ -85,7 +85,15 @@ def _template(source: str) -> jinja2.Template:
 
 def render_prompt(cfg: TaskConfig, text: str) -> tuple[Message, ...]:
     """The prompt turns the student sees for the raw problem `text`."""
-    user = Message(role="user", content=_template(cfg.prompt).render(input=text, **cfg.variables()))
+    variables = {"input": text, **cfg.variables()}
+    try:
+        user = Message(role="user", content=_template(cfg.prompt).render(variables))
+    except jinja2.TemplateSyntaxError as error:
+        raise UserError(
+            f"task.prompt, line {error.lineno}: {error.message}. Expected Jinja, as in '{{{{ input }}}}'."
+        ) from error
+    except jinja2.TemplateError as error:
+        raise UserError(f"task.prompt: {error.message}. It may use: {', '.join(sorted(variables))}.") from error
     if cfg.system is None:
         return (user,)
     return (Message(role="system", content=cfg.system), user)
