@@ -27,6 +27,9 @@ _KINDS: dict[str, Callable[[Any], bool]] = {
 }
 
 
+_WORDS = {"None": "null", "bool": "true or false", "int": "a whole number", "float": "a number", "str": "text"}
+
+
 def admits(annotation: ast.expr, value: Any, options: Options) -> bool:
     """Whether `value`, as YAML gives it, is of the kind that `annotation` names."""
     allowed = _alternatives(annotation)
@@ -90,6 +93,13 @@ def with_default(annotation: ast.expr, default: ast.expr | None) -> ast.expr:
     return ast.BinOp(annotation, ast.BitOr(), ast.Constant(None))
 
 
-def unquoted(annotation: ast.expr) -> str:
-    """The annotation as it reads in a source, each alternative once."""
-    return " or ".join(dict.fromkeys(ast.unparse(one) for one in _alternatives(annotation)))
+def in_words(annotation: ast.expr) -> str:
+    """The annotation in words, each alternative once."""
+    return " or ".join(dict.fromkeys(_in_words(one) for one in _alternatives(annotation)))
+
+
+def _in_words(annotation: ast.expr) -> str:
+    text = ast.unparse(annotation)
+    if text.startswith("Literal["):
+        return " or ".join(text.removeprefix("Literal[").removesuffix("]").split(", "))
+    return _WORDS.get(text, text)

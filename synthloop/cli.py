@@ -57,14 +57,12 @@ def run(
 ) -> None:
     """Run the loop; the same command again resumes it."""
     from synthloop import loop, page, report
-    from synthloop.check import check_config
-    from synthloop.config import load_config
+    from synthloop.check import check_file
     from synthloop.terminal import Terminal, closing_lines, open_console, round_table
     from synthloop.tracking import Tracker
 
     with user_errors():
-        loaded = load_config(config, overrides or [])
-        check_config(loaded, str(config))
+        loaded, _ = check_file(config, overrides or [])
         opened = loop.open_run(loaded, run_dir or Path("runs") / loaded.name, restart_from)
         console = open_console()
         tracker = Tracker(opened)
@@ -87,14 +85,22 @@ def run(
 
 
 @app.command()
-def check(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Find every config mistake; no model is loaded."""
-    from synthloop.check import check_config
-    from synthloop.config import load_config
+def check(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    online: Annotated[bool, typer.Option("--online", help="ask the Hugging Face hub for what is not local")] = False,
+) -> None:
+    """Find every mistake in a config, its files and its data, and print what was found. No model is loaded.
+
+    `run` starts with the same check. Looked at: the schema, settings of plugins, names and values of settings of TRL,
+    PEFT and vLLM, local model folders and their chat templates, all local rows and how they split, prompts against
+    the context, each recipe played without a model. Not looked at without --online: models and data sets of the hub.
+    """
+    from synthloop.check import check_file
 
     with user_errors():
-        loaded = load_config(config, overrides or [])
-        check_config(loaded, str(config))
+        _, findings = check_file(config, overrides or [], online=online)
+        print(findings)
         print(f"{config}: ok")
 
 

@@ -97,12 +97,12 @@ def _round(config: Config, rehearsal: Rehearsal) -> Iterator[tuple[str, str]]:
         asked += weight * len(requests)
         given += weight * sum(_size(config, one) for one in requests)
         written += weight * sum(_limit(one) for one in requests)
+    yield "a round", f"{config.generate.num_seeds:,} seeds, about {_rounded(asked)} requests of the recipes"
     yield (
-        "a round",
+        "",
         (
-            f"about {_rounded(asked)} requests of {config.generate.num_seeds:,} seeds, {_rounded(given)} tokens of prompts, "
-            f"at most {_rounded(written)} of replies (estimated from {len(played)} rehearsed conversations; filters not "
-            "counted)"
+            f"about {_rounded(given)} tokens of prompts, at most {_rounded(written)} of replies "
+            f"(estimated from {len(played)} rehearsed conversations)"
         ),
     )
 

@@ -124,7 +124,7 @@ def load(kind: Kind, name: str) -> ModuleType:
 
 
 def stage_module(path: str) -> ModuleType:
-    """A module of a stage by its name, for the one thing `check` has a stage do; the loop starts stages as processes."""
+    """A module of a stage by its name, for what `check` has a stage do; the loop starts stages as processes."""
     return importlib.import_module(path)
 
 

@@ -14,7 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from synthloop.annotations import admits, unquoted, with_default
+from synthloop.annotations import admits, in_words, with_default
 from synthloop.errors import did_you_mean
 
 Kind = Literal["sft_config", "dpo_config", "lora_config", "engine_args", "sampling_params", "bitsandbytes_config"]
@@ -97,7 +97,7 @@ def mistakes(kind: Kind, settings: Mapping[str, Any]) -> list[str]:
 def _expected(annotation: ast.expr) -> str:
     names = [node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)]
     options = next((found for name in names if (found := _options(name))), None)
-    return f"one of {', '.join(options)}" if options else unquoted(annotation)
+    return f"one of {', '.join(options)}" if options else in_words(annotation)
 
 
 @cache
