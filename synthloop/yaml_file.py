@@ -72,7 +72,8 @@ def _load(text: str) -> Any:
         mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         tab = " YAML is indented with spaces, not tabs." if "'\\t'" in str(error.problem) else ""
-        raise ValueError(f"{where}{error.problem}.{tab}") from error
+        said = ", ".join(one for one in (error.context, error.problem) if one)
+        raise ValueError(f"{where}{said}.{tab}") from error
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
     except RecursionError as error:
