@@ -27,10 +27,14 @@ NUM_SEEDS = 4
 
 
 class Played(NamedTuple):
-    """One recipe: what each of its rehearsed conversations asked, and the mistake that ended them."""
+    """One recipe: what each of its rehearsed conversations asked, and the mistake that ended them.
+
+    `is_told`: the mistake is the message of a `UserError`, not the end of a program.
+    """
 
     requests: list[list[Request]]
     mistake: str | None = None
+    is_told: bool = False
 
 
 def play(config: Config, recipe: RecipeRef, train: Sequence[Example], failed: Sequence[Example]) -> Played:
@@ -51,7 +55,7 @@ def play(config: Config, recipe: RecipeRef, train: Sequence[Example], failed: Se
         seeds, _ = make_seeds(alone, train, failures, config.seed, round=1)
         asked = rehearse(seeds, lambda chosen: converse(whole, StandIns(whole), chosen, 1))
     except UserError as error:
-        return Played([], str(error))
+        return Played([], str(error), is_told=True)
     except Exception as error:  # noqa: BLE001 - a recipe of a user's is their program: it may fail in any way
         place = traceback.extract_tb(error.__traceback__)[-1]
         return Played([], f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})")

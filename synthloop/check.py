@@ -51,21 +51,22 @@ def check_file(path: Path, overrides: Sequence[str] = (), *, online: bool = Fals
     data = read_config(path, overrides)
     told = schema.mistakes(Config, data)
     whole, missing, touched = schema.without_mistakes(Config, data, PLACEHOLDERS)
-    intact = _readable(whole, touched) if told else whole
-    findings = Findings(online)
-    told += _mistakes(_readable(whole, missing) if told else whole, intact, findings)
-    if told:
-        raise UserError("\n".join(f"{path}: {one}" for one in dict.fromkeys(told)))
-    return whole, findings
+    parts, intact = (_readable(whole, missing), _readable(whole, touched)) if told else (whole, whole)
+    return whole, _findings(parts, intact, str(path), told, online)
 
 
 def check_config(config: Config, where: str) -> Findings:
     """What was found in `config`, which was read from `where`. Raises `UserError` with one line for every mistake."""
-    findings = Findings(online=False)
-    told = _mistakes(config, config, findings)
-    if told:
-        raise UserError("\n".join(f"{where}: {one}" for one in dict.fromkeys(told)))
-    return findings
+    return _findings(config, config, where, [], online=False)
+
+
+def _findings(config: Config, intact: Config, where: str, told: list[str], online: bool) -> Findings:
+    more, rows, rehearsal = _look(config, intact)
+    told = [*told, *more]
+    found = None if told else Findings(config, rows, rehearsal, online)
+    if found is None or found.mistakes:
+        raise UserError("\n".join(f"{where}: {one}" for one in dict.fromkeys(found.mistakes if found else told)))
+    return found
 
 
 def _readable(config: Config, without: set[str]) -> ReadableParts:
@@ -75,8 +76,8 @@ def _readable(config: Config, without: set[str]) -> ReadableParts:
     return parts
 
 
-def _mistakes(config: Config, intact: Config, findings: Findings) -> list[str]:
-    """Mistakes of the sections in `config`; `intact` has only those of which nothing was taken out."""
+def _look(config: Config, intact: Config) -> tuple[list[str], Rows, Rehearsal]:
+    """Mistakes of the sections in `config`, and what was read; `intact` has only those nothing was taken out of."""
     told: list[str] = []
     for check in CHECKS:
         with contextlib.suppress(Unread):
@@ -89,10 +90,7 @@ def _mistakes(config: Config, intact: Config, findings: Findings) -> list[str]:
         told += [one for check in ROW_CHECKS for one in check(config, rows)]
         rehearsal = check_recipes.rehearse(config, rows)
         told += rehearsal.mistakes
-    if not told:
-        findings.look(config, rows, rehearsal)
-        told += findings.mistakes
-    return told
+    return told, rows, rehearsal
 
 
 def _configure(kind: plugins.Kind, name: str, settings: dict[str, Any], path: str) -> Iterator[str]:

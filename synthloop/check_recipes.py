@@ -13,7 +13,8 @@ from synthloop.check_data import Rows
 from synthloop.check_models import dropped_turns, template_of, tokenizer_folder
 from synthloop.config import Config, RecipeRef
 from synthloop.errors import UserError
-from synthloop.records import Request
+from synthloop.records import Example, Request
+from synthloop.task import Task, make_example
 
 PROMPT_REMEDY = "Write the prompt without that turn, as a file of the same name in `generate.prompts`"
 DRY_RUN = "generate.dry_run"
@@ -37,8 +38,12 @@ def prompt_files(config: Config) -> Iterator[str]:
 
 
 def rehearse(config: Config, rows: Rows) -> Rehearsal:
-    """Play each recipe on rows of the task; not those whose settings are wrong, which is said elsewhere."""
-    train = rows.splits.get("train") or rows.published.get("train") or []
+    """Play each recipe on rows of the task; not those whose settings are wrong, which is said elsewhere.
+
+    Where the rows are not local a made-up one stands in: then only what prompts lack counts, and no request.
+    """
+    real = rows.splits.get("train") or rows.published.get("train") or []
+    train = real or (_made_up(rows.task) if rows.task and rows.hub else [])
     failed = rows.splits.get(config.generate.failures_from) or train
     prompts = config.generate.prompts
     if not train or (prompts is not None and not prompts.is_dir()):
@@ -50,10 +55,18 @@ def rehearse(config: Config, rows: Rows) -> Rehearsal:
             continue
         played = plugins.stage_module(DRY_RUN).play(config, recipe, train, failed[:NUM_FAILED])
         requests.append(played.requests)
-        if played.mistake is not None:
+        if played.mistake is not None and (real or played.is_told):
             mistakes.append(f"'generate.recipes.{index}' ({recipe.name}), in its rehearsal: {played.mistake}")
     mistakes += _refused_turns(config, [one for recipe in requests for talk in recipe for one in talk])
-    return Rehearsal(requests, tuple(dict.fromkeys(mistakes)))
+    return Rehearsal(requests if real else [], tuple(dict.fromkeys(mistakes)))
+
+
+def _made_up(task: Task) -> list[Example]:
+    """Rows that are like no task's; none where the task's prompt cannot be rendered without its data."""
+    try:
+        return [make_example(task.config, input=f"Row {n}?", completion=f"{n}", answer=f"{n}") for n in range(4)]
+    except Exception:  # noqa: BLE001 - a task of a user's is their program, and this is not its data
+        return []
 
 
 def _is_ready(config: Config, recipe: RecipeRef) -> bool:

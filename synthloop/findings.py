@@ -14,6 +14,7 @@ from synthloop.check_models import folders
 from synthloop.check_recipes import Rehearsal
 from synthloop.config import Config
 from synthloop.records import Request
+from synthloop.splits import HELD_OUT
 
 MAX_NAMED = 8
 """Labels, slices or warnings that are printed one by one."""
@@ -24,28 +25,21 @@ CHARACTERS_A_TOKEN = 4
 class Findings:
     """Lines of (what, found) to print, and the mistakes that only the hub knows of."""
 
-    def __init__(self, online: bool) -> None:
-        self._online = online
-        self.lines: list[tuple[str, str]] = []
-        self.mistakes: list[str] = []
-
-    def look(self, config: Config, rows: Rows, rehearsal: Rehearsal) -> None:
-        """Fill the lines. Called where there are no mistakes so far."""
+    def __init__(self, config: Config, rows: Rows, rehearsal: Rehearsal, online: bool) -> None:
+        """Of a config without mistakes so far. `online` asks the hub for what is not local."""
+        remote = list(hub.named(config))
+        said = [(one, hub.ask(one)) for one in remote] if online else []
+        self.mistakes = [f"'{one.path}': {answer.mistake}" for one, answer in said if answer.mistake]
         self.lines = [
             *_rows(rows),
             *_prompts(config, rows),
             *_round(config, rehearsal),
             *_training(config, rows),
             *(("model", f"{path}: {role.settings['model']}") for path, role, _ in folders(config)),
+            *(("hub", f"{one.name}: {answer.found}") for one, answer in said),
+            *(("warning", one) for one in rows.warnings[:MAX_NAMED]),
+            *(("not looked at", one) for one in _unseen(rows, [] if online else remote)),
         ]
-        remote = list(hub.named(config))
-        if self._online:
-            for one in remote:
-                said = hub.ask(one)
-                self.mistakes += [f"'{one.path}': {said.mistake}"] if said.mistake else []
-                self.lines.append(("hub", f"{one.name}: {said.found}"))
-        self.lines += [("warning", one) for one in rows.warnings[:MAX_NAMED]]
-        self.lines += [("not looked at", one) for one in _unseen(rows, [] if self._online else remote)]
 
     def __str__(self) -> str:
         """An aligned block; a label is printed once for the lines that share it."""
@@ -60,7 +54,7 @@ class Findings:
 def _rows(rows: Rows) -> Iterator[tuple[str, str]]:
     if not rows.splits:
         return
-    yield "rows", ", ".join(f"{name} {len(split):,}" for name, split in rows.splits.items())
+    yield "rows", ", ".join(f"{name} {len(rows.splits[name]):,}" for name in ("train", *HELD_OUT))
     examples = [one for split in rows.splits.values() for one in split]
     groups = Counter(one.slice for one in examples if one.slice is not None)
     if "labels" in (rows.task.config.variables() if rows.task else {}):
