@@ -18,7 +18,7 @@ from synthloop import check_models, check_recipes, plugins, schema, upstream
 from synthloop.check_data import Rows, long_prompts, read_rows, row_mistakes
 from synthloop.check_models import engines
 from synthloop.check_recipes import Rehearsal
-from synthloop.config import Config, PluginRef, read_config
+from synthloop.config import Config, PluginRef, ReadableParts, Unread, read_config
 from synthloop.errors import UserError, did_you_mean
 from synthloop.findings import Findings
 from synthloop.task import open_task
@@ -26,17 +26,6 @@ from synthloop.yaml_file import read_yaml
 
 PLACEHOLDERS = {"name": "x", "task": {"name": "word_problems"}, "student": {"model": "x"}}
 """For sections that must be there and are not, or could not be read: nothing is said of what stands here."""
-
-
-class Unread(Exception):
-    """A check asked for a section of the config that could not be read; what it would say is not known."""
-
-
-class ReadableParts(Config):
-    """The sections of a config that could be read; asking for another raises `Unread`."""
-
-    def __getattr__(self, name: str) -> Any:
-        raise Unread(name)
 
 
 def check_file(path: Path, overrides: Sequence[str] = (), *, online: bool = False) -> tuple[Config, Findings]:
@@ -81,7 +70,7 @@ def _look(config: Config, intact: Config) -> tuple[list[str], Rows, Rehearsal]:
     told: list[str] = []
     for check in CHECKS:
         with contextlib.suppress(Unread):
-            told += check(config)
+            told += list(check(config))
     with contextlib.suppress(Unread):
         told += _usage(intact)
     rows, rehearsal = Rows(), Rehearsal()
@@ -103,13 +92,15 @@ def _configure(kind: plugins.Kind, name: str, settings: dict[str, Any], path: st
         yield from schema.mistakes(module.Config, settings, prefix=f"{path}.")
 
 
-def _plugins(config: Config) -> Iterator[str]:
+def _task(config: Config) -> Iterator[str]:
     yield from _configure("task", config.task.name, config.task.settings, "task")
+
+
+def _plugins(config: Config) -> Iterator[str]:
     for path, kind, one in _asking(config):
         yield from _configure(kind, one.name, one.settings, path)
     for path, role in engines(config):
         yield from _configure("engine", role.engine, role.settings, path)
-    yield from _objective(config)
 
 
 def _objective(config: Config) -> Iterator[str]:
@@ -214,10 +205,12 @@ def _asked(one: PluginRef, kind: plugins.Kind) -> dict[str, str]:
 
 def _asking(config: Config) -> Iterator[tuple[str, plugins.Kind, PluginRef]]:
     """(path in the config, kind, plugin) for all recipes and filters."""
-    for index, recipe in enumerate(config.generate.recipes):
-        yield f"generate.recipes.{index}", "recipe", recipe
-    for index, one in enumerate(config.curate.filters):
-        yield f"curate.filters.{index}", "filter", one
+    with contextlib.suppress(Unread):
+        for index, recipe in enumerate(config.generate.recipes):
+            yield f"generate.recipes.{index}", "recipe", recipe
+    with contextlib.suppress(Unread):
+        for index, one in enumerate(config.curate.filters):
+            yield f"curate.filters.{index}", "filter", one
 
 
 def _paths(config: Config) -> Iterator[str]:
@@ -231,17 +224,10 @@ def _paths(config: Config) -> Iterator[str]:
     if prompts is not None and not prompts.is_dir():
         yield f"'generate.prompts': no such folder {prompts}."
     for path, kind, one in _asking(config):
-        for field, file in _own_paths(one, kind).items():
-            if not file.exists():
-                yield f"'{path}.{field}': no such file or folder {file}. A relative path starts where you are."
-
-
-def _own_paths(one: PluginRef, kind: plugins.Kind) -> dict[str, Path]:
-    """Field -> path, for every field of a plugin's settings that is one; none where the settings are wrong."""
-    with contextlib.suppress(UserError, ValidationError):
-        settings = plugins.configure(kind, one.name, one.settings)
-        return {name: value for name, value in settings if isinstance(value, Path)}
-    return {}
+        with contextlib.suppress(UserError, ValidationError):  # said by the check of plugins
+            for field, file in plugins.paths_of(plugins.configure(kind, one.name, one.settings)).items():
+                if not file.exists():
+                    yield f"'{path}.{field}': no such file or folder {file}. A relative path starts where you are."
 
 
 def _accelerate(file: Path) -> Iterator[str]:
@@ -270,7 +256,9 @@ def _precision(config: Config) -> Iterator[str]:
 
 
 CHECKS: tuple[Callable[[Config], Iterator[str]], ...] = (
+    _task,
     _plugins,
+    _objective,
     _sampling,
     _paths,
     _precision,

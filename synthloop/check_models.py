@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 from synthloop import upstream
 from synthloop.chat import continuation
 from synthloop.chat_template import ChatTemplate, read_chat_template
-from synthloop.config import Config, RoleConfig
+from synthloop.config import Config, RoleConfig, Unread
 from synthloop.errors import UserError, did_you_mean
 from synthloop.model_folder import looks_local, module_names, text_config
 from synthloop.records import Example, Message
@@ -18,10 +19,12 @@ from synthloop.records import Example, Message
 
 def engines(config: Config) -> Iterator[tuple[str, RoleConfig]]:
     """(path in the config, role) for the student and every member of every role."""
-    yield "student", config.student
-    for role, members in config.roles.items():
-        for index, member in enumerate(members):
-            yield f"roles.{role}.{index}" if len(members) > 1 else f"roles.{role}", member
+    with contextlib.suppress(Unread):
+        yield "student", config.student
+    with contextlib.suppress(Unread):
+        for role, members in config.roles.items():
+            for index, member in enumerate(members):
+                yield f"roles.{role}.{index}" if len(members) > 1 else f"roles.{role}", member
 
 
 def served_here(config: Config) -> Iterator[tuple[str, RoleConfig]]:
@@ -52,7 +55,9 @@ def template_of(role: RoleConfig) -> ChatTemplate | None:
 
 def model_files(config: Config) -> Iterator[str]:
     """Model folders that are not there, or lack a file; templates that refuse or drop a turn."""
-    system = bool(config.task.settings.get("system"))
+    system = False
+    with contextlib.suppress(Unread):
+        system = bool(config.task.settings.get("system"))
     for path, role in served_here(config):
         try:
             for mistake in _model(Path(role.settings["model"]), tokenizer_folder(role), system and path == "student"):

@@ -70,7 +70,7 @@ def _made_up(task: Task) -> list[Example]:
 
 
 def _is_ready(config: Config, recipe: RecipeRef) -> bool:
-    """Whether the recipe, and every role it names, has settings that are right."""
+    """Whether the recipe, every role it names and every file has settings that are right."""
     try:
         settings = plugins.configure("recipe", recipe.name, recipe.settings)
         for role in {"teacher", *plugins.roles_of(settings).values()}:
@@ -78,7 +78,7 @@ def _is_ready(config: Config, recipe: RecipeRef) -> bool:
                 member.engine_config()
     except (UserError, ValidationError):
         return False
-    return True
+    return all(path.exists() for path in plugins.paths_of(settings).values())
 
 
 def _refused_turns(config: Config, requests: list[Request]) -> Iterator[str]:

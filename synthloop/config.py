@@ -283,6 +283,17 @@ class Config(TrainJob):
         return self.roles[role]
 
 
+class Unread(Exception):
+    """A section was asked for that could not be read, so nothing can be said of it."""
+
+
+class ReadableParts(Config):
+    """The sections of a config that could be read; asking for another raises `Unread`."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise Unread(name)
+
+
 def parse(model: type[T], data: dict[str, Any], where: str) -> T:
     """`data` as a `model`. Raises `UserError` naming every mistake at once, each with its path."""
     mistakes = schema.mistakes(model, data)

@@ -56,6 +56,11 @@ def roles_of(settings: BaseModel) -> dict[str, str]:
     return {name: getattr(settings, name) for name, field in fields.items() if "role" in field.metadata}
 
 
+def paths_of(settings: BaseModel) -> dict[str, Path]:
+    """Field -> path, for every field of a plugin's `Config` that holds one."""
+    return {name: value for name, value in settings if isinstance(value, Path)}
+
+
 SOURCE = re.compile(r"arXiv:\d{4}\.\d{4,5}|https?://[^\s),;]+")
 """How a docstring names the source of its method."""
 

@@ -1,6 +1,6 @@
 """Python with the base dependencies of pyproject.toml alone, whatever else is installed.
 
-    python -m tests.base_dependencies check configs/quickstart.yaml     synthloop, and no torch, transformers, vllm ...
+python -m tests.base_dependencies check configs/quickstart.yaml     synthloop, and no torch, transformers, vllm ...
 """
 
 from __future__ import annotations
