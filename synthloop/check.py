@@ -70,7 +70,8 @@ def _look(config: Config, intact: Config) -> tuple[list[str], Rows, Rehearsal]:
     told: list[str] = []
     for check in CHECKS:
         with contextlib.suppress(Unread):
-            told += list(check(config))
+            for one in check(config):
+                told.append(one)  # one by one: what came before `Unread` stays
     with contextlib.suppress(Unread):
         told += _usage(intact)
     rows, rehearsal = Rows(), Rehearsal()

@@ -96,8 +96,8 @@ def long_prompts(config: Config, rows: Rows) -> Iterator[str]:
     if over:
         size, row = over[0]
         yield (
-            f"at least {len(over)} prompts are longer than the student's context: the example {row.id} has {size} "
-            f"tokens, the context is {limit}. Shorten them, or raise student.args.max_model_len."
+            f"at least {len(over)} prompts are longer than the student's context: the example {row.id} has at "
+            f"least {size} tokens, the context is {limit}. Shorten them, or raise student.args.max_model_len."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -63,7 +64,7 @@ def ask(one: Named) -> Said:
 
     where = f"https://huggingface.co/{'datasets/' if one.kind == 'dataset' else ''}{one.name}"
     try:
-        api = HfApi()
+        api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"))
         info = api.repo_info(one.name, repo_type=one.kind, revision=one.revision, timeout=TIMEOUT_S)
         if getattr(info, "gated", False):
             api.auth_check(one.name, repo_type=one.kind)

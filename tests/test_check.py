@@ -18,10 +18,13 @@ from synthloop.splits import prepare
 ROOT = Path(__file__).parents[1]
 
 
+TASK = {"name": "word_problems", "num_train": 60, "num_test": 20}
+
+
 def settings(model: Path, **changes: Any) -> dict[str, Any]:
     base: dict[str, Any] = {
         "name": "x",
-        "task": {"name": "word_problems"},
+        "task": TASK,
         "student": {"model": str(model)},
         "roles": {"teacher": {"model": str(model)}},
         "generate": {"recipes": [{"name": "repair"}]},
@@ -139,7 +142,7 @@ def test_a_template_that_drops_the_system_turn(model: Path, tiny_model: Path) ->
         "{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}"
     )
     assert mistakes(settings(model, roles=roles)) == []
-    found = mistakes(settings(model, roles=roles, task={"name": "word_problems", "system": "You are brief."}))
+    found = mistakes(settings(model, roles=roles, task={**TASK, "system": "You are brief."}))
     assert any("drops the system turn" in line for line in found)
 
 
@@ -198,13 +201,14 @@ def test_the_test_file_may_not_be_the_train_file(model: Path, tmp_path: Path) ->
     assert "40 of the 40 rows of 'train' also stand in 'test'" in found
 
 
-FOUR = """
-task: {name: word_problems}
-student: {model: MODEL}
-roles: {teacher: {model: MODEL}, judge: {model: MODEL}}
-generate: {recipes: [{name: repar}, {name: explore}]}
-mix: {max_synth: 3}
-train: {accelerate: CPU, args: {learning_rat: 0.1}}
+TASK_LINE = "task: {name: word_problems, num_train: 60, num_test: 20}"
+FOUR = f"""
+{TASK_LINE}
+student: {{model: MODEL}}
+roles: {{teacher: {{model: MODEL}}, judge: {{model: MODEL}}}}
+generate: {{recipes: [{{name: repar}}, {{name: explore}}]}}
+mix: {{max_synth: 3}}
+train: {{accelerate: CPU, args: {{learning_rat: 0.1}}}}
 """
 
 
@@ -227,7 +231,10 @@ def written(folder: Path, model: Path, text: str) -> Path:
             ],
         ),
         (("judge:", "other:"), ["mix.max_synth", "'repar'", "'learning_rat'", "'roles.other' is read by nothing"]),
-        (("task: {name: word_problems}", ""), ["mix.max_synth", "'task' is missing", "'repar'", "'learning_rat'"]),
+        (
+            (TASK_LINE, ""),
+            ["mix.max_synth", "'task' is missing", "'repar'", "'learning_rat'"],
+        ),
         (("{name: repar}", "{share: 1}"), ["mix.max_synth", "'generate.recipes.0.name' is missing", "'learning_rat'"]),
         (("roles:", "role:"), ["unknown key 'role'", "mix.max_synth", "'repar'", "'learning_rat'"]),
     ],
@@ -329,7 +336,7 @@ def test_parallel_sizes(model: Path, args: dict[str, int], message: str | None) 
     assert (found == []) if message is None else any(message in line for line in found), found
 
 
-SYSTEM = {"name": "word_problems", "system": "You are brief."}
+SYSTEM = {**TASK, "system": "You are brief."}
 REFUSES = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
 PLAIN = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
 ASKS = "{% if add_generation_prompt %}<assistant>{% endif %}"
@@ -351,7 +358,7 @@ def test_chat_templates(
 ) -> None:
     (model / "chat_template.jinja").write_text(template)
     roles = {"teacher": {"model": str(tiny_model)}}
-    found = mistakes(settings(model, roles=roles, task=task or {"name": "word_problems"}))
+    found = mistakes(settings(model, roles=roles, task=task or TASK))
     assert (found == []) if message is None else any(message in line for line in found), found
 
 
