@@ -72,7 +72,8 @@ def _admits_one(annotation: ast.expr, value: Any, options: Options) -> bool:
     if name not in _KINDS:
         return True
     if not _KINDS[name](value):
-        return False
+        # Upstream makes a list of a single one where it reads it (DPOConfig.loss_type, LoraConfig.target_parameters).
+        return _KINDS[name]([]) and not isinstance(inside, ast.Tuple) and admits(inside, value, options)
     # Of what a container holds only the plain case is looked at: a list of one kind.
     return isinstance(value, Mapping) or isinstance(inside, ast.Tuple) or all(admits(inside, x, options) for x in value)
 

@@ -60,6 +60,10 @@ _ENUMS: dict[str, _Class] = {
 }
 
 
+# Annotations that are narrower than what the class itself takes.
+_WIDER = {"fsdp": "bool | str | list[str] | None"}
+
+
 @cache
 def fields(kind: Kind) -> dict[str, ast.expr | None] | None:
     """Argument -> annotation of an upstream class, None where nothing is known; None where its package is missing."""
@@ -70,7 +74,8 @@ def fields(kind: Kind) -> dict[str, ast.expr | None] | None:
             return None
         node = _class(path, where.name)
         found = {**(_init_fields(node) if where.init else _body_fields(node)), **found}
-    return found
+    wider = {name: ast.parse(text, mode="eval").body for name, text in _WIDER.items() if name in found}
+    return {**found, **wider}
 
 
 def accepted(kind: Kind) -> frozenset[str] | None:
