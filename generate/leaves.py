@@ -20,8 +20,9 @@ from typing import Literal, NamedTuple, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from generate.documents import Passage, cut
-from synthloop.config import parse, read_yaml
+from synthloop.config import parse
 from synthloop.errors import UserError, did_you_mean
+from synthloop.yaml_file import read_yaml
 
 Branch = Literal["knowledge", "foundational_skills", "compositional_skills"]
 

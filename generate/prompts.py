@@ -7,6 +7,7 @@ The marks count in the file alone: a model's reply that contains such a line sta
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,18 @@ class Prompts:
         except jinja2.TemplateSyntaxError as error:
             raise UserError(f"The prompt '{error.name or name}', line {error.lineno}: {error.message}.") from error
         return _turns(text)
+
+
+def syntax_mistakes(folder: Path) -> Iterator[str]:
+    """A sentence for each prompt file in `folder` that is not valid Jinja or not UTF-8."""
+    environment = jinja2.Environment()
+    for path in sorted(folder.glob("*.jinja")):
+        try:
+            environment.parse(path.read_text(encoding="utf-8"))
+        except jinja2.TemplateSyntaxError as error:
+            yield f"{path}, line {error.lineno}: {error.message}."
+        except UnicodeDecodeError as error:
+            yield f"{path}: not UTF-8 ({error.reason} at byte {error.start})."
 
 
 def _turns(text: str) -> tuple[Message, ...]:

@@ -19,16 +19,21 @@ MAX_TURNS = 40
 """Longer than any recipe's way to its last prompt; chosen, not measured."""
 
 
-def rehearse(seeds: Sequence[Seed], converse: Callable[[Sequence[Seed]], Iterable[Conversation]]) -> None:
-    """Play the first and the last conversation of each recipe. Raises `UserError`."""
+def rehearse(seeds: Sequence[Seed], converse: Callable[[Sequence[Seed]], Iterable[Conversation]]) -> list[list[Ask]]:
+    """Play the first and the last conversation of each recipe; what each asked. Raises `UserError`."""
     ends = {seed.recipe: seed for seed in reversed(seeds)} | {f"{seed.recipe}, last": seed for seed in seeds}
     chosen = list(ends.values())
+    asked_by: list[list[Ask]] = []
     for seed, conversation in zip(chosen, converse(chosen), strict=True):
+        asked_by.append([])
         with contextlib.suppress(StopIteration), contextlib.closing(conversation):
             asked = next(conversation)
             for turn in range(MAX_TURNS):
-                replies = [_reply(ask, seed, turn) for ask in ([asked] if isinstance(asked, Ask) else asked)]
+                asks = [asked] if isinstance(asked, Ask) else asked
+                asked_by[-1] += asks
+                replies = [_reply(ask, seed, turn) for ask in asks]
                 asked = conversation.send(replies[0] if isinstance(asked, Ask) else replies)
+    return asked_by
 
 
 def _reply(ask: Ask, seed: Seed, turn: int) -> Reply:

@@ -72,7 +72,7 @@ class Roles:
         student = self._run.config.student
         is_student = role is student or role.is_student
         adapter = self._run.adapter(self._accepted) if is_student else None
-        config = _student_config(self._run.config, role) if is_student else role.engine_config()
+        config = student_config(self._run.config, role) if is_student else role.engine_config()
         # Sampling is merged into each request, where the journal sees it; roles that share an engine differ in it.
         bare = config.model_copy(update={"sampling": {}})
         return Member(
@@ -91,7 +91,7 @@ class Roles:
         return int(read_json(self._run.round_dir(self._accepted) / "mix.json")["max_depth"])
 
 
-def _student_config(config: Config, role: RoleConfig) -> EngineConfig:
+def student_config(config: Config, role: RoleConfig) -> EngineConfig:
     """The engine config of a role played by the student: its model, and its engine settings where none are given."""
     student = config.student
     inherited = student.settings if role.engine == student.engine else {}

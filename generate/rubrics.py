@@ -17,8 +17,9 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, create_model, model_validator
 
 from generate.prompts import BUILT_IN
-from synthloop.config import parse, read_yaml
+from synthloop.config import parse
 from synthloop.errors import UserError
+from synthloop.yaml_file import read_yaml
 
 DEFAULT = BUILT_IN / "judge_rubric.yaml"
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import jinja2
+
 from synthloop.errors import UserError
 from synthloop.records import Message
 
@@ -38,21 +40,6 @@ def load_tokenizer(model: str, revision: str | None = None) -> Any:
     return tokenizer
 
 
-def _render(tokenizer: Any, messages: Sequence[Message], **options: Any) -> str:
-    """Raises `UserError` where the template refuses the turns."""
-    import jinja2
-
-    try:
-        text: str = tokenizer.apply_chat_template(list(messages), tokenize=False, **options)
-    except jinja2.TemplateError as error:
-        roles = ", ".join(turn["role"] for turn in messages)
-        raise UserError(
-            f"The chat template of '{tokenizer.name_or_path}' refuses the turns {roles}: {error}. Where it refuses the "
-            "system turn, put the instruction into `task.prompt` and leave `task.system` out; else fix the template."
-        ) from error
-    return text
-
-
 def prompt_text(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> str:
     """The rendered prompt, generation prompt included. Raises `UserError` where the template refuses the turns."""
     return _render(tokenizer, messages, add_generation_prompt=True, **template_kwargs)
@@ -78,14 +65,9 @@ def completion_ids(tokenizer: Any, messages: Sequence[Message], completion: str,
     """
     prompt = prompt_text(tokenizer, messages, **template_kwargs)
     turn = Message(role="assistant", content=completion)
-    full = _render(tokenizer, [*messages, turn], **template_kwargs)
-    if not full.startswith(prompt):
-        raise UserError(
-            "The chat template renders the assistant's turn differently in training and in generation: the prompt "
-            f"ends {prompt[-40:]!r}, the conversation has {full[: len(prompt)][-40:]!r} there. Fix the template."
-        )
-    ids: list[int] = tokenizer(full[len(prompt) :], add_special_tokens=False)["input_ids"]
-    if full[len(prompt) :].rpartition(completion.strip())[2].strip():
+    text = continuation(prompt, _render(tokenizer, [*messages, turn], **template_kwargs))
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if text.rpartition(completion.strip())[2].strip():
         return ids
     if tokenizer.eos_token_id is None:
         raise UserError(
@@ -93,3 +75,26 @@ def completion_ids(tokenizer: Any, messages: Sequence[Message], completion: str,
             "student would never learn to stop. Set eos_token in tokenizer_config.json."
         )
     return [*ids, int(tokenizer.eos_token_id)]
+
+
+def continuation(prompt: str, conversation: str) -> str:
+    """What a rendered conversation adds to its rendered prompt. Raises `UserError` where it does not start with it."""
+    if not conversation.startswith(prompt):
+        raise UserError(
+            "The chat template renders the assistant's turn differently in training and in generation: the prompt ends "
+            f"{prompt[-40:]!r}, the conversation has {conversation[: len(prompt)][-40:]!r} there. Fix the template."
+        )
+    return conversation[len(prompt) :]
+
+
+def _render(tokenizer: Any, messages: Sequence[Message], **options: Any) -> str:
+    """Raises `UserError` where the template refuses the turns."""
+    try:
+        text: str = tokenizer.apply_chat_template(list(messages), tokenize=False, **options)
+    except jinja2.TemplateError as error:
+        roles = ", ".join(turn["role"] for turn in messages)
+        raise UserError(
+            f"The chat template of '{tokenizer.name_or_path}' refuses the turns {roles}: {error}. Where it refuses the "
+            "system turn, put the instruction into `task.prompt` and leave `task.system` out; else fix the template."
+        ) from error
+    return text

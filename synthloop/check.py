@@ -1,54 +1,108 @@
-"""`synthloop check`: every config mistake before any model is loaded, all at once, in under a second.
+"""`synthloop check`: every config mistake before any model is loaded, all at once, in about a second.
 
-Beyond the schema: plugin settings, names that upstream classes don't know, files and folders that are not there, model
-folders without tokenizer, templates that drop a turn, LoRA ranks above the engine's limit, prompts longer than the
-context, data files that don't parse.
+Beyond the schema: plugin settings, names and values that upstream classes don't take, files and folders that are not
+there, model folders without tokenizer, templates that drop a turn, LoRA that does not fit, data that does not parse or
+does not split, prompts longer than the context, recipes that fail in their rehearsal. `run` starts with the same check.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import jinja2.sandbox
 from pydantic import ValidationError
 
-from synthloop import plugins, upstream
-from synthloop.config import Config, PluginRef, RoleConfig, describe
+from synthloop import check_models, check_recipes, plugins, schema, upstream
+from synthloop.check_data import Rows, long_prompts, read_rows, row_mistakes
+from synthloop.check_models import engines
+from synthloop.check_recipes import Rehearsal
+from synthloop.config import Config, PluginRef, ReadableParts, Unread, read_config
 from synthloop.errors import UserError, did_you_mean
-from synthloop.records import Example
-from synthloop.task import Task, open_task
+from synthloop.findings import Findings
+from synthloop.launch import visible_gpus
+from synthloop.task import open_task
+from synthloop.yaml_file import read_yaml
+
+PLACEHOLDERS = {"name": "x", "task": {"name": "word_problems"}, "student": {"model": "x"}}
+"""For sections that must be there and are not, or could not be read: nothing is said of what stands here."""
 
 
-def check_config(config: Config, where: str) -> None:
-    """Raises `UserError` with one line for every mistake found in `config`, which was read from `where`."""
-    mistakes = [f"{where}: {mistake}" for check in CHECKS for mistake in check(config)]
-    if mistakes:
-        raise UserError("\n".join(mistakes))
+def check_file(path: Path, overrides: Sequence[str] = (), *, online: bool = False) -> tuple[Config, Findings]:
+    """The config at `path`, and what was found beside mistakes.
+
+    Args:
+        online: ask the hub for the models and data sets that are not local.
+
+    Raises:
+        UserError: one line for every mistake, of the schema and of all that lies behind it.
+    """
+    data = read_config(path, overrides)
+    told = schema.mistakes(Config, data)
+    whole, missing, touched = schema.without_mistakes(Config, data, PLACEHOLDERS)
+    parts, intact = (_readable(whole, missing), _readable(whole, touched)) if told else (whole, whole)
+    return whole, _findings(parts, intact, str(path), told, online)
+
+
+def check_config(config: Config, where: str) -> Findings:
+    """What was found in `config`, which was read from `where`. Raises `UserError` with one line for every mistake."""
+    return _findings(config, config, where, [], online=False)
+
+
+def _findings(config: Config, intact: Config, where: str, told: list[str], online: bool) -> Findings:
+    more, rows, rehearsal = _look(config, intact)
+    told = [*told, *more]
+    found = None if told else Findings(config, rows, rehearsal, online)
+    if found is None or found.mistakes:
+        raise UserError("\n".join(f"{where}: {one}" for one in dict.fromkeys(found.mistakes if found else told)))
+    return found
+
+
+def _readable(config: Config, without: set[str]) -> ReadableParts:
+    parts = ReadableParts.model_construct(**{name: getattr(config, name) for name in Config.model_fields})
+    for name in without & Config.model_fields.keys():
+        del parts.__dict__[name]
+    return parts
+
+
+def _look(config: Config, intact: Config) -> tuple[list[str], Rows, Rehearsal]:
+    """Mistakes of the sections in `config`, and what was read; `intact` has only those nothing was taken out of."""
+    told: list[str] = []
+    for check in CHECKS:
+        with contextlib.suppress(Unread):
+            for one in check(config):
+                told.append(one)  # one by one: what came before `Unread` stays
+    with contextlib.suppress(Unread):
+        told += _usage(intact)
+    rows, rehearsal = Rows(), Rehearsal()
+    with contextlib.suppress(Unread):
+        rows = read_rows(config)
+        told += [one for check in ROW_CHECKS for one in check(config, rows)]
+        rehearsal = check_recipes.rehearse(config, rows)
+        told += rehearsal.mistakes
+    return told, rows, rehearsal
 
 
 def _configure(kind: plugins.Kind, name: str, settings: dict[str, Any], path: str) -> Iterator[str]:
     """Mistakes in one plugin's name or settings."""
     try:
         module = plugins.load(kind, name)
-        module.Config(**settings)
     except UserError as error:
         yield f"'{path}': {error}"
-    except ValidationError as error:
-        yield from describe(error, module.Config, prefix=f"{path}.")
+    else:
+        yield from schema.mistakes(module.Config, settings, prefix=f"{path}.")
+
+
+def _task(config: Config) -> Iterator[str]:
+    yield from _configure("task", config.task.name, config.task.settings, "task")
 
 
 def _plugins(config: Config) -> Iterator[str]:
-    yield from _configure("task", config.task.name, config.task.settings, "task")
     for path, kind, one in _asking(config):
         yield from _configure(kind, one.name, one.settings, path)
-    for path, role in _engines(config):
+    for path, role in engines(config):
         yield from _configure("engine", role.engine, role.settings, path)
-    yield from _objective(config)
 
 
 def _objective(config: Config) -> Iterator[str]:
@@ -60,25 +114,10 @@ def _objective(config: Config) -> Iterator[str]:
         yield from _configure("objective", config.train.objective, given, "train")
 
 
-def _engines(config: Config) -> Iterator[tuple[str, RoleConfig]]:
-    """(path in the config, role) for the student and every member of every role."""
-    yield "student", config.student
-    for role, members in config.roles.items():
-        for index, member in enumerate(members):
-            yield f"roles.{role}.{index}" if len(members) > 1 else f"roles.{role}", member
-
-
-def _names(path: str, given: Iterable[str], kind: upstream.Kind) -> Iterator[str]:
-    known = upstream.accepted(kind)
-    for name in given:
-        if known is not None and name not in known:
-            yield f"unknown key '{path}.{name}'. {did_you_mean(name, known)}"
-
-
 def _sampling(config: Config) -> Iterator[str]:
     """Sampling settings of the stages themselves; an engine's and an objective's are checked by their own `Config`."""
-    yield from _names("eval.sampling", config.eval.sampling, "sampling_params")
-    yield from _names("collapse.sampling", config.collapse.sampling, "sampling_params")
+    for path, sampling in (("eval", config.eval.sampling), ("collapse", config.collapse.sampling)):
+        yield from (f"'{path}.sampling': {one}" for one in upstream.mistakes("sampling_params", sampling))
 
 
 def _usage(config: Config) -> Iterator[str]:
@@ -97,9 +136,7 @@ def _usage(config: Config) -> Iterator[str]:
     by_itself = any("student" in _asked(one, "recipe").values() for one in recipes)
     if config.roles and not config.generate.recipes and _judge_role(config) is None:
         yield "'roles' are read by nothing, as generate.recipes is empty. Remove them, or add a recipe."
-    if (
-        by_itself or any(role.is_student for _, role in _engines(config))
-    ) and config.generate.max_depth < config.rounds:
+    if (by_itself or any(role.is_student for _, role in engines(config))) and config.generate.max_depth < config.rounds:
         yield (
             f"'generate.max_depth' is {config.generate.max_depth}, but a student that teaches itself reaches depth "
             f"{config.rounds} in {config.rounds} rounds. Set generate.max_depth={config.rounds} to opt in."
@@ -170,15 +207,17 @@ def _asked(one: PluginRef, kind: plugins.Kind) -> dict[str, str]:
 
 def _asking(config: Config) -> Iterator[tuple[str, plugins.Kind, PluginRef]]:
     """(path in the config, kind, plugin) for all recipes and filters."""
-    for index, recipe in enumerate(config.generate.recipes):
-        yield f"generate.recipes.{index}", "recipe", recipe
-    for index, one in enumerate(config.curate.filters):
-        yield f"curate.filters.{index}", "filter", one
+    with contextlib.suppress(Unread):
+        for index, recipe in enumerate(config.generate.recipes):
+            yield f"generate.recipes.{index}", "recipe", recipe
+    with contextlib.suppress(Unread):
+        for index, one in enumerate(config.curate.filters):
+            yield f"curate.filters.{index}", "filter", one
 
 
 def _paths(config: Config) -> Iterator[str]:
-    if config.train.accelerate != "auto" and not config.train.accelerate.is_file():
-        yield f"'train.accelerate': no such file {config.train.accelerate}. Shipped ones: configs/accelerate/*.yaml."
+    if config.train.accelerate != "auto":
+        yield from _accelerate(config.train.accelerate)
     controls = config.collapse.controls
     if controls is not None and not controls.is_file():
         yield f"'collapse.controls': no such file {controls}. `python -P -m eval.controls` writes one."
@@ -187,157 +226,53 @@ def _paths(config: Config) -> Iterator[str]:
     prompts = config.generate.prompts
     if prompts is not None and not prompts.is_dir():
         yield f"'generate.prompts': no such folder {prompts}."
+    for path, kind, one in _asking(config):
+        with contextlib.suppress(UserError, ValidationError):  # said by the check of plugins
+            for field, file in plugins.paths_of(plugins.configure(kind, one.name, one.settings)).items():
+                if not file.exists():
+                    yield f"'{path}.{field}': no such file or folder {file}. A relative path starts where you are."
 
 
-def _models(config: Config) -> Iterator[str]:
-    system = bool(config.task.settings.get("system"))
-    for path, role in _engines(config):
-        model = role.settings.get("model")
-        if isinstance(model, str) and not role.is_student and role.engine != "server":
-            for mistake in _model(Path(model), role.settings.get("tokenizer"), system and path == "student"):
-                yield f"'{path}.model': {mistake}"
-
-
-def looks_local(model: str | Path) -> bool:
-    """Whether a model name is meant as a folder: it exists, or its first part does, or it starts like a path."""
-    path = Path(model)
-    return (
-        path.exists()
-        or str(model).startswith((".", "/", "~"))
-        or (len(path.parts) > 1 and Path(path.parts[0]).is_dir())
-    )
-
-
-def _model(folder: Path, tokenizer: str | None, system: bool) -> Iterator[str]:
-    if not looks_local(folder):
-        return
-    if not folder.is_dir():
-        yield f"no such folder {folder}. Expected a Hugging Face model folder or a hub id."
-        return
-    if not (folder / "config.json").is_file():
-        yield f"{folder} has no config.json, so it is not a Hugging Face model folder."
-    if tokenizer is not None:
-        return
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        yield f"{folder} has no tokenizer (tokenizer.json). Copy the tokenizer's files there, or set `tokenizer:`."
-        return
-    template = chat_template(folder)
-    if template is None:
-        yield f"the tokenizer in {folder} has no chat template. Add chat_template.jinja, or take an instruct model."
-    else:
-        yield from _dropped_turns(template, folder, system)
-
-
-def chat_template(folder: Path) -> str | None:
-    """The chat template in a model folder, from its own file or from tokenizer_config.json."""
-    own = folder / "chat_template.jinja"
-    if own.is_file():
-        return own.read_text(encoding="utf-8")
-    config = folder / "tokenizer_config.json"
-    template = json.loads(config.read_text(encoding="utf-8")).get("chat_template") if config.is_file() else None
-    return template if isinstance(template, str) else None
-
-
-def _dropped_turns(source: str, folder: Path, system: bool) -> Iterator[str]:
-    """Turns the template loses or refuses. Templates run in Jinja's sandbox with what transformers gives them."""
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols"]
-    )
-
-    def refuse(message: str) -> None:
-        raise jinja2.TemplateError(message)
-
-    environment.globals |= {"raise_exception": refuse, "strftime_now": lambda _: "1 January 2026"}
-    environment.filters["tojson"] = lambda value, **_: json.dumps(value)
-    turns = [{"role": role, "content": f"{role}-turn"} for role in (("system", "user") if system else ("user",))]
-    try:
-        text = environment.from_string(source).render(
-            messages=turns, add_generation_prompt=True, bos_token="", eos_token="", tools=None
-        )
-    except jinja2.TemplateError as error:
-        if "unknown tag 'generation'" not in str(error):
-            yield f"the chat template of {folder} refuses these turns: {error}."
-        return
-    for turn in turns:
-        if turn["content"] not in text:
-            yield (
-                f"the chat template of {folder} drops the {turn['role']} turn. Put the instruction into `task.prompt` "
-                "and leave `task.system` out, or fix the template."
-            )
-
-
-def _lora(config: Config) -> Iterator[str]:
-    rank = config.train.lora.get("r", 8)
-    if not isinstance(rank, int) or rank <= 0:
-        yield f"'train.lora.r' is {rank!r}; expected a whole number above 0."
-        return
-    ranks = upstream.lora_ranks()
-    if config.student.engine != "vllm_offline" or not ranks:
-        return
-    limit = config.student.settings.get("args", {}).get("max_lora_rank", max(ranks))
-    if rank > limit:
-        yield (
-            f"'train.lora.r' is {rank}, above the limit {limit} of the engine that evaluates the student. Lower it, or "
-            f"raise student.args.max_lora_rank (vLLM allows up to {max(ranks)})."
-        )
-
-
-def _data(config: Config) -> Iterator[str]:
-    """Reads all local data: files that are missing or don't parse, empty splits, prompts longer than the context."""
-    try:
-        task = open_task(config.task.name, config.task.settings)
-        if getattr(task.config, "dataset", None) is not None:
-            return
-        splits = {name: list(task.load(name)) for name in ("train", "validation", "test")}
-    except ValidationError:
-        return
-    except UserError as error:
-        yield f"'task': {error}"
-        return
-    if not splits["train"]:
-        yield f"'task': '{config.task.name}' gives no train rows, and the loop needs real data to train on."
-    yield from _long_prompts(config, task, [row for rows in splits.values() for row in rows])
-
-
-def _long_prompts(config: Config, task: Task, rows: list[Example], probes: int = 32) -> Iterator[str]:
-    """Of the `probes` longest prompts (in characters), those that leave the student no room to answer."""
-    model = Path(config.student.model)
-    file, limit = model / "tokenizer.json", _context(config)
-    if limit is None or not file.is_file():
-        return
-    from tokenizers import Tokenizer
-
-    tokenizer = Tokenizer.from_file(str(file))
-    longest = sorted(rows, key=lambda row: sum(len(turn["content"]) for turn in row.messages), reverse=True)[:probes]
-    sizes = [sum(len(tokenizer.encode(turn["content"]).ids) for turn in row.messages) for row in longest]
-    over = [(size, row) for size, row in zip(sizes, longest, strict=True) if size >= limit]
-    if over:
-        size, row = over[0]
-        yield (
-            f"at least {len(over)} prompts are longer than the student's context: the example {row.id} has {size} "
-            f"tokens before the template, the context is {limit}. Shorten them, or raise student.args.max_model_len."
-        )
-
-
-def _context(config: Config) -> int | None:
-    """The student's context in tokens: `args.max_model_len`, else the model's own limit; None where unknown here."""
-    asked = config.student.settings.get("args", {}).get("max_model_len")
-    if asked is not None:
-        return int(asked)
-    file = Path(config.student.model) / "config.json"
+def _accelerate(file: Path) -> Iterator[str]:
+    """A file of `accelerate launch` that is none."""
     if not file.is_file():
-        return None
-    limit = json.loads(file.read_text(encoding="utf-8")).get("max_position_embeddings")
-    return None if limit is None else int(limit)
+        yield f"'train.accelerate': no such file {file}. `auto` needs none; shipped ones: configs/accelerate/*.yaml."
+    elif "distributed_type" not in accelerate_settings(file):
+        yield f"'train.accelerate': {file} is no file of accelerate's (no `distributed_type`). See configs/accelerate/."
+
+
+def accelerate_settings(file: Path) -> dict[str, Any]:
+    """What a file of `accelerate launch` sets; empty where it cannot be read."""
+    try:
+        return read_yaml(file)
+    except (UserError, OSError):
+        return {}
+
+
+def _precision(config: Config) -> Iterator[str]:
+    """Half precision that a CPU does not train in."""
+    file = config.train.accelerate
+    on_cpu = not visible_gpus() if file == "auto" else accelerate_settings(file).get("use_cpu")
+    if on_cpu and config.train.args.get("fp16") is True:
+        yield (
+            f"'train.args.fp16' is true, and train.accelerate ({file}) trains on the CPU here, which has no fp16. Leave "
+            "it out, or train on a GPU."
+        )
 
 
 CHECKS: tuple[Callable[[Config], Iterator[str]], ...] = (
+    _task,
     _plugins,
+    _objective,
     _sampling,
-    _usage,
     _paths,
-    _models,
-    _lora,
-    _data,
+    _precision,
+    check_models.model_files,
+    check_models.parallel_sizes,
+    check_models.lora,
+    check_recipes.prompt_files,
 )
 """Each yields its mistakes; all are run, so that one call shows everything."""
+
+ROW_CHECKS: tuple[Callable[[Config, Rows], Iterator[str]], ...] = (row_mistakes, long_prompts)
+"""Those that look at the rows of the task too."""

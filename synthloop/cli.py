@@ -45,13 +45,11 @@ def run(
 ) -> None:
     """Run the loop; the same command again resumes it."""
     from synthloop import loop
-    from synthloop.check import check_config
-    from synthloop.config import load_config
+    from synthloop.check import check_file
     from synthloop.terminal import Terminal, open_console
 
     with user_errors():
-        loaded = load_config(config, overrides or [])
-        check_config(loaded, str(config))
+        loaded, _ = check_file(config, overrides or [])
         console = open_console()
         with loop.open_run(loaded, run_dir or Path("runs") / loaded.name, restart_from) as opened:
             terminal = Terminal(opened, console)
@@ -100,14 +98,22 @@ def _report(opened: Run, console: Console) -> None:
 
 
 @app.command()
-def check(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Find every config mistake; no model is loaded."""
-    from synthloop.check import check_config
-    from synthloop.config import load_config
+def check(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    online: Annotated[bool, typer.Option("--online", help="ask the Hugging Face hub for what is not local")] = False,
+) -> None:
+    """Find every mistake in a config, its files and its data, and print what was found. No model is loaded.
+
+    `run` starts with the same check. Looked at: the schema, settings of plugins, names and values of settings of TRL,
+    PEFT and vLLM, local model folders and their chat templates, all local rows and how they split, prompts against
+    the context, each recipe played without a model. Not looked at without --online: models and data sets of the hub.
+    """
+    from synthloop.check import check_file
 
     with user_errors():
-        loaded = load_config(config, overrides or [])
-        check_config(loaded, str(config))
+        _, findings = check_file(config, overrides or [], online=online)
+        say(str(findings))
         say(f"{config}: ok")
 
 
@@ -172,9 +178,10 @@ def train(
     output: Annotated[Optional[Path], typer.Option("--output", help="folder for adapter/ and checkpoints/")] = None,  # noqa: UP045
 ) -> None:
     """Stage `train` of one round, or a plain LoRA training: synthloop train CONFIG --data ROWS.jsonl --output DIR."""
-    from synthloop.config import TrainJob, parse, read_yaml
+    from synthloop.config import TrainJob, parse
     from synthloop.launch import launch
     from synthloop.store import Run
+    from synthloop.yaml_file import read_yaml
 
     if run_dir is not None and round_number is not None:
         with user_errors():

@@ -11,15 +11,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from synthloop import plugins
+from synthloop import plugins, schema
 from synthloop.credentials import find_credentials
 from synthloop.engines import EngineConfig
 from synthloop.errors import UserError, did_you_mean
-from synthloop.files import SEAL
 from synthloop.mixing import Mix
+from synthloop.yaml_file import read_yaml
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -244,7 +243,7 @@ class TrainJob(Section):
 
     student: Student
     train: Train = Train()
-    seed: int = 0
+    seed: int = Field(default=0, ge=0, lt=2**32)
 
     @model_validator(mode="before")
     @classmethod
@@ -308,81 +307,33 @@ class Config(TrainJob):
         return self.roles[role]
 
 
-def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """The YAML mapping at `path` with `key.path=value` overrides applied (values are YAML; list items by index).
-
-    Raises:
-        UserError: no such file, not YAML, not a mapping, or an override that is not key=value or leads nowhere.
-    """
-    if not path.is_file():
-        raise UserError(f"{path}: no such config file. Shipped ones are under configs/.")
-    try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML. {error}") from error
-    if not isinstance(data, dict):
-        raise UserError(f"{path}: expected a YAML mapping, found {type(data).__name__}.")
-    data.pop(SEAL, None)  # a run's own config.resolved.json is a config too
-    for override in overrides:
-        _apply(data, override)
-    return data
+class Unread(Exception):
+    """A section was asked for that could not be read, so nothing can be said of it."""
 
 
-def _apply(data: dict[str, Any], override: str) -> None:
-    path, equals, text = override.partition("=")
-    if not equals or not path:
-        raise UserError(f"'{override}' is not an override. Expected key.path=value, for example rounds=5.")
-    *parents, last = path.split(".")
-    node: Any = data
-    try:
-        for key in parents:
-            node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
-        node[int(last) if isinstance(node, list) else last] = yaml.safe_load(text)
-    except (TypeError, ValueError, IndexError, AttributeError, yaml.YAMLError) as error:
-        raise UserError(f"The override '{override}' leads nowhere: {error}.") from error
+class ReadableParts(Config):
+    """The sections of a config that could be read; asking for another raises `Unread`."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise Unread(name)
 
 
 def parse(model: type[T], data: dict[str, Any], where: str) -> T:
     """`data` as a `model`. Raises `UserError` naming every mistake at once, each with its path."""
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise UserError("\n".join(f"{where}: {line}" for line in describe(error, model))) from error
+    mistakes = schema.mistakes(model, data)
+    if mistakes:
+        raise UserError("\n".join(f"{where}: {line}" for line in mistakes))
+    return model.model_validate(data)
 
 
-def describe(error: ValidationError, model: type[BaseModel], prefix: str = "") -> list[str]:
-    """One line a mistake: its path, what was expected, what was found, and the nearest known key."""
-    lines = []
-    for item in error.errors():
-        path = (prefix + ".".join(str(part) for part in item["loc"])).rstrip(".")
-        if item["type"] == "extra_forbidden":
-            known = _fields(model, item["loc"][:-1])
-            lines.append(f"unknown key '{path}'. {did_you_mean(str(item['loc'][-1]), known)}")
-        elif item["type"] == "value_error":  # a validator of ours: its message says what was found
-            message = item["msg"].removeprefix("Value error, ")
-            lines.append(f"'{path}': {message}" if path else message)
-        elif item["type"] == "missing":
-            lines.append(f"'{path}' is missing.")
-        else:
-            lines.append(f"'{path}': {item['msg']}, found {item['input']!r}.")
-    return lines
-
-
-def _fields(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
-    """The field names of the model reached from `model` along `path` (list indices skipped)."""
-    for part in path:
-        field = model.model_fields.get(part) if isinstance(part, str) else None
-        annotation = field.annotation if field else None
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
-    return list(model.model_fields)
+def read_config(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The values of the config at `path`, named after its file where it has no name. Raises `UserError`."""
+    return {"name": path.stem, **read_yaml(path, overrides)}
 
 
 def load_config(path: Path, overrides: Sequence[str] = ()) -> Config:
-    """The config at `path`. Raises `UserError` with every schema mistake; `check.check_config` looks further."""
-    data = read_yaml(path, overrides)
-    data.setdefault("name", path.stem)
-    return parse(Config, data, str(path))
+    """The config at `path`. Raises `UserError` with every schema mistake; `check.check_file` looks further."""
+    return parse(Config, read_config(path, overrides), str(path))
 
 
 def dump(config: BaseModel) -> dict[str, Any]:

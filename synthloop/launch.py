@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
@@ -37,7 +38,10 @@ def automatic(gpus: list[str]) -> list[str]:
 
 
 def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """The NVIDIA GPUs that a process would see, as CUDA_VISIBLE_DEVICES names them; loads no torch."""
+    """The NVIDIA GPUs that a training would see, as CUDA_VISIBLE_DEVICES names them; none with a CPU build of torch.
+    Loads no torch."""
+    if is_cpu_torch():
+        return []
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=False).stdout
     except OSError:
@@ -48,6 +52,14 @@ def visible_gpus(environment: Mapping[str, str] = os.environ) -> list[str]:
     names = [name.strip() for name in chosen.split(",")]
     end = next((place for place, name in enumerate(names) if name in ("", "-1")), len(names))
     return names[:end]
+
+
+def is_cpu_torch() -> bool:
+    """Whether torch is not installed, or in a build that knows no GPU."""
+    try:
+        return "+cpu" in metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return True
 
 
 def use_one_gpu(environment: dict[str, str] | os._Environ[str] = os.environ) -> None:

@@ -43,6 +43,9 @@ REQUIRED: dict[Kind, tuple[str, ...]] = {
 }
 
 
+SEEDS = ("any", "failures", "non_failures", "train")
+"""What a recipe may say it starts from; `generate/seeds.py` has what each means."""
+
 RoleName = Annotated[str, "role"]
 """The type of a field of a plugin's `Config` that names a role it asks; `synthloop check` sees that it is there."""
 
@@ -92,6 +95,11 @@ def tracked(model: type[BaseModel], plain: dict[str, Any]) -> dict[str, Any]:
         if Untracked not in marks:
             kept[name] = value
     return kept
+
+
+def paths_of(settings: BaseModel) -> dict[str, Path]:
+    """Field -> path, for every field of a plugin's `Config` that holds one."""
+    return {name: value for name, value in settings if isinstance(value, Path)}
 
 
 SOURCE = re.compile(r"arXiv:\d{4}\.\d{4,5}|https?://[^\s),;]+")
@@ -158,7 +166,7 @@ def load(kind: Kind, name: str) -> ModuleType:
     Raises:
         UserError: there is no such plugin, it fails to import, or it lacks a name its kind must provide.
     """
-    if "." not in name and name not in names(kind):
+    if name.startswith(".") or ("." not in name and name not in names(kind)):
         raise UserError(f"Unknown {kind} '{name}'. {did_you_mean(name, names(kind))}")
     path = name if "." in name else f"{PACKAGES[kind]}.{name}"
     try:
@@ -170,7 +178,14 @@ def load(kind: Kind, name: str) -> ModuleType:
     missing = [attribute for attribute in REQUIRED[kind] if not hasattr(module, attribute)]
     if missing:
         raise UserError(f"The {kind} '{name}' ({module.__file__}) lacks {', '.join(missing)}.")
+    if kind == "recipe" and (seeds := getattr(module, "SEEDS", "any")) not in SEEDS:
+        raise UserError(f"The recipe '{name}' has SEEDS = {seeds!r}; expected one of {', '.join(SEEDS)}.")
     return module
+
+
+def stage_module(path: str) -> ModuleType:
+    """A module of a stage by its name, for what `check` has a stage do; the loop starts stages as processes."""
+    return importlib.import_module(path)
 
 
 def configure(kind: Kind, name: str, settings: dict[str, Any]) -> Any:

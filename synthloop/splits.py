@@ -94,7 +94,13 @@ def refuse_other_data(config: Config, before: Config, root: Path) -> None:
 
 def split(task: Task, cfg: Splits, seed: int) -> tuple[dict[str, list[Example]], dict[str, Any]]:
     """The four splits and what is worth recording about them (duplicates, near-duplicates, unused rows)."""
-    published = load(task)
+    return split_rows(load(task), cfg, seed)
+
+
+def split_rows(
+    published: dict[str, list[Example]], cfg: Splits, seed: int
+) -> tuple[dict[str, list[Example]], dict[str, Any]]:
+    """As `split`, of rows that are read already. Raises `UserError`: an empty split, or held-out rows in train."""
     unique, notes = _distinct(published)
     notes["published"] = content(published)
     _refuse_overlap(unique, cfg, notes)

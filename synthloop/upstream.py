@@ -1,16 +1,21 @@
-"""Which names upstream classes accept, read from the installed packages' sources without importing them.
+"""Which names and values upstream classes accept, read from the installed packages' sources without importing them.
 
 `synthloop check` answers in under a second; importing TRL or vLLM alone takes five. The fields of a class are the
-annotated names in its body and in its bases' bodies, which a parse of that file finds.
+annotated names in its body and in its bases' bodies, which a parse of that file finds; `admits` holds a value against
+an annotation.
 """
 
 from __future__ import annotations
 
 import ast
 import importlib.util
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
+
+from synthloop.annotations import admits, in_words, with_default
+from synthloop.errors import did_you_mean
 
 Kind = Literal["sft_config", "dpo_config", "lora_config", "engine_args", "sampling_params", "bitsandbytes_config"]
 
@@ -47,17 +52,69 @@ _CLASSES: dict[Kind, tuple[_Class, ...]] = {
 }
 
 
+# Values that upstream takes as text or as a member of these.
+_ENUMS: dict[str, _Class] = {
+    "OptimizerNames": _Class("transformers", "training_args.py", "OptimizerNames"),
+    "SchedulerType": _Class("transformers", "trainer_utils.py", "SchedulerType"),
+    "SaveStrategy": _Class("transformers", "trainer_utils.py", "SaveStrategy"),
+}
+
+
+# Annotations that are narrower than what the class itself takes.
+_WIDER = {"fsdp": "bool | str | list[str] | None"}
+
+
 @cache
-def accepted(kind: Kind) -> frozenset[str] | None:
-    """The argument names of an upstream class; None where its package is not installed."""
-    names: set[str] = set()
+def fields(kind: Kind) -> dict[str, ast.expr | None] | None:
+    """Argument -> annotation of an upstream class, None where nothing is known; None where its package is missing."""
+    found: dict[str, ast.expr | None] = {}
     for where in _CLASSES[kind]:
         path = _file(where.package, where.file)
         if path is None:
             return None
         node = _class(path, where.name)
-        names |= _init_names(node) if where.init else _field_names(node)
-    return frozenset(names)
+        found = {**(_init_fields(node) if where.init else _body_fields(node)), **found}
+    wider = {name: ast.parse(text, mode="eval").body for name, text in _WIDER.items() if name in found}
+    return {**found, **wider}
+
+
+def accepted(kind: Kind) -> frozenset[str] | None:
+    """The argument names of an upstream class; None where its package is not installed."""
+    known = fields(kind)
+    return None if known is None else frozenset(known)
+
+
+def mistakes(kind: Kind, settings: Mapping[str, Any]) -> list[str]:
+    """A sentence for each key that the upstream class does not have, and for each value of a kind it does not take."""
+    known, name = fields(kind), f"{_CLASSES[kind][0].package}.{_CLASSES[kind][0].name}"
+    if known is None:
+        return []
+    found = []
+    for key, value in sorted(settings.items()):
+        annotation = known.get(key)
+        if key not in known:
+            found.append(f"unknown key '{key}' of {name}. {did_you_mean(key, known)}".rstrip())
+        elif annotation is not None and not admits(annotation, value, _options):
+            found.append(f"'{key}' is {value!r}; {name} expects {_expected(annotation)}.")
+    return found
+
+
+def _expected(annotation: ast.expr) -> str:
+    names = [node.id for node in ast.walk(annotation) if isinstance(node, ast.Name)]
+    options = next((found for name in names if (found := _options(name))), None)
+    return f"one of {', '.join(options)}" if options else in_words(annotation)
+
+
+@cache
+def _options(name: str) -> tuple[str, ...] | None:
+    """The values of an upstream enum that is written as text in a config; None for any other type."""
+    where = _ENUMS.get(name)
+    path = where and _file(where.package, where.file)
+    if not where or not path:
+        return None
+    body = _class(path, where.name).body
+    values = [one.value for one in body if isinstance(one, ast.Assign)]
+    return tuple(str(one.value) for one in values if isinstance(one, ast.Constant))
 
 
 @cache
@@ -96,10 +153,13 @@ def _statements(path: Path, *starts: str) -> list[ast.stmt]:
     return ast.parse("\n".join(lines[first : next(ends, len(lines))])).body
 
 
-def _field_names(node: ast.ClassDef) -> set[str]:
-    """Annotated public names of a dataclass or a msgspec struct that its constructor takes."""
+def _body_fields(node: ast.ClassDef) -> dict[str, ast.expr | None]:
+    """Annotated public names of a dataclass or a msgspec struct that its constructor takes.
+
+    Where the default is None, or cannot be read here, the field also takes None, whatever its annotation says.
+    """
     return {
-        statement.target.id
+        statement.target.id: with_default(statement.annotation, statement.value)
         for statement in node.body
         if isinstance(statement, ast.AnnAssign)
         and isinstance(statement.target, ast.Name)
@@ -117,6 +177,16 @@ def _is_hidden(value: ast.expr | None) -> bool:
     )
 
 
-def _init_names(node: ast.ClassDef) -> set[str]:
+def _init_fields(node: ast.ClassDef) -> dict[str, ast.expr | None]:
+    """Arguments of `__init__`; one without annotation is of the kind of its default, where that is a value."""
     (init,) = [item for item in node.body if isinstance(item, ast.FunctionDef) and item.name == "__init__"]
-    return {argument.arg for argument in [*init.args.args, *init.args.kwonlyargs]} - {"self"}
+    arguments = [*init.args.args, *init.args.kwonlyargs]
+    positional = dict(zip(reversed(init.args.args), reversed(init.args.defaults), strict=False))
+    defaults = {**positional, **dict(zip(init.args.kwonlyargs, init.args.kw_defaults, strict=True))}
+    return {one.arg: one.annotation or _kind_of(defaults.get(one)) for one in arguments if one.arg != "self"}
+
+
+def _kind_of(default: ast.expr | None) -> ast.expr | None:
+    if not isinstance(default, ast.Constant) or default.value is None:
+        return None
+    return ast.Name(type(default.value).__name__)

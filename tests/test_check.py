@@ -10,17 +10,21 @@ from typing import Any
 import pytest
 import yaml
 
-from synthloop.check import check_config
+from synthloop.check import check_config, check_file
 from synthloop.config import Config, parse
 from synthloop.errors import UserError
+from synthloop.splits import prepare
 
 ROOT = Path(__file__).parents[1]
+
+
+TASK = {"name": "word_problems", "num_train": 60, "num_test": 20}
 
 
 def settings(model: Path, **changes: Any) -> dict[str, Any]:
     base: dict[str, Any] = {
         "name": "x",
-        "task": {"name": "word_problems"},
+        "task": TASK,
         "student": {"model": str(model)},
         "roles": {"teacher": {"model": str(model)}},
         "generate": {"recipes": [{"name": "repair"}]},
@@ -60,7 +64,24 @@ def test_a_good_config_has_no_mistakes(model: Path) -> None:
             {"train": {"args": {"learning_rat": 1e-3}}},
             "unknown key 'learning_rat' of trl.SFTConfig. Did you mean 'learning_rate'",
         ),
-        ({"train": {"args": {"learning_rate": "5e-3"}}}, "YAML reads numbers as 5.0e-3"),
+        ({"train": {"args": {"learning_rate": "5e-3"}}}, "'learning_rate' is '5e-3'; trl.SFTConfig expects a number."),
+        ({"train": {"args": {"learning_rate": "abc"}}}, "'learning_rate' is 'abc'"),
+        ({"train": {"lora": {"r": "x"}}}, "'r' is 'x'; peft.LoraConfig expects a whole number."),
+        ({"train": {"lora": {"target_modules": "foo"}}}, "'train.lora.target_modules' is 'foo', which no module of"),
+        ({"train": {"lora": {"target_modules": ["q_prj"]}}}, "Did you mean 'q_proj'?"),
+        ({"train": {"lora": {"target_modules": "("}}}, "no regular expression"),
+        ({"train": {"args": {"fp16": True}}}, "the CPU, which has no fp16"),
+        ({"train": {"accelerate": "/etc/passwd"}}, "/etc/passwd is no file of accelerate's"),
+        ({"train": {"accelerate": "configs/quickstart.yaml"}}, "is no file of accelerate's"),
+        ({"eval": {"sampling": {"temperature": "hot"}}}, "'eval.sampling': 'temperature' is 'hot'"),
+        ({"task": {"name": ".foo"}}, "Unknown task '.foo'"),
+        ({"task": {"name": "word_problems", "prompt": "{% if"}}, "task.prompt, line 1: "),
+        ({"task": {"name": "word_problems", "prompt": "{{ inptu }}"}}, "'inptu' is undefined. It may use: input."),
+        ({"curate": {"filters": [{"name": "judge", "rubric": "none.yaml"}]}}, "none.yaml"),
+        (
+            {"generate": {"recipes": [{"name": "taxonomy", "taxonomy": "nowhere"}]}},
+            "'generate.recipes.0.taxonomy': no such file or folder nowhere",
+        ),
         ({"train": {"lora": {"alpha": 1}}}, "unknown key 'alpha' of peft.LoraConfig"),
         ({"train": {"quantization": {"load_in_4bits": True}}}, "Did you mean 'load_in_4bit'?"),
         ({"train": {"args": {"output_dir": "o"}}}, "'output_dir' cannot be set"),
@@ -115,12 +136,13 @@ def test_a_model_folder_without_tokenizer_or_template_or_at_all(model: Path) -> 
     assert any("no chat template" in line for line in mistakes(settings(model)))
 
 
-def test_a_template_that_drops_the_system_turn(model: Path) -> None:
+def test_a_template_that_drops_the_system_turn(model: Path, tiny_model: Path) -> None:
+    roles = {"teacher": {"model": str(tiny_model)}}
     (model / "chat_template.jinja").write_text(
         "{% for m in messages if m.role != 'system' %}{{ m.content }}{% endfor %}"
     )
-    assert mistakes(settings(model)) == []
-    found = mistakes(settings(model, task={"name": "word_problems", "system": "You are brief."}))
+    assert mistakes(settings(model, roles=roles)) == []
+    found = mistakes(settings(model, roles=roles, task={**TASK, "system": "You are brief."}))
     assert any("drops the system turn" in line for line in found)
 
 
@@ -148,6 +170,240 @@ def user_task(folder: Path, lines: list[str]) -> dict[str, Any]:
 def test_a_users_own_file_that_does_not_parse(model: Path, tmp_path: Path, lines: list[str], message: str) -> None:
     found = mistakes(settings(model, task=user_task(tmp_path, lines)))
     assert any(message in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("kept", "splits"),
+    [
+        (41, {}),
+        (41, {"on_overlap": "drop"}),
+        (2, {}),
+        (40, {"probe": 30, "gate": 30}),
+        (40, {}),
+    ],
+)
+def test_check_and_run_split_alike(model: Path, tmp_path: Path, kept: int, splits: dict[str, Any]) -> None:
+    """Overlap, empty splits and `splits.on_overlap`: what the run refuses is a mistake, in the same words."""
+    rows = [json.dumps({"input": f"what is {n}", "output": f"{n}"}) for n in range(40)]
+    task = user_task(tmp_path, [*rows, '{"input": "who", "output": "me"}'][:kept])
+    given = settings(model, task=task, splits=splits)
+    expected = []
+    try:
+        prepare(parse(Config, given, "c.yaml"), tmp_path / "run")
+    except UserError as error:
+        expected = [f"c.yaml: 'task': {error}"]
+    assert mistakes(given) == expected
+
+
+def test_the_test_file_may_not_be_the_train_file(model: Path, tmp_path: Path) -> None:
+    task = user_task(tmp_path, [f'{{"input": "what is {n}", "output": "{n}"}}' for n in range(40)])
+    (found,) = mistakes(settings(model, task={**task, "test": task["train"]}))
+    assert "40 of the 40 rows of 'train' also stand in 'test'" in found
+
+
+TASK_LINE = "task: {name: word_problems, num_train: 60, num_test: 20}"
+FOUR = f"""
+{TASK_LINE}
+student: {{model: MODEL}}
+roles: {{teacher: {{model: MODEL}}, judge: {{model: MODEL}}}}
+generate: {{recipes: [{{name: repar}}, {{name: explore}}]}}
+mix: {{max_synth: 3}}
+train: {{accelerate: CPU, args: {{learning_rat: 0.1}}}}
+"""
+
+
+def written(folder: Path, model: Path, text: str) -> Path:
+    file = folder / "c.yaml"
+    file.write_text(text.replace("MODEL", str(model)).replace("CPU", str(ROOT / "configs/accelerate/cpu.yaml")))
+    return file
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        (
+            (),
+            [
+                "unknown key 'mix.max_synth'",
+                "Unknown recipe 'repar'",
+                "'learning_rat' of trl",
+                "'roles.judge' is read by",
+            ],
+        ),
+        (("judge:", "other:"), ["mix.max_synth", "'repar'", "'learning_rat'", "'roles.other' is read by nothing"]),
+        (
+            (TASK_LINE, ""),
+            ["mix.max_synth", "'task' is missing", "'repar'", "'learning_rat'"],
+        ),
+        (("{name: repar}", "{share: 1}"), ["mix.max_synth", "'generate.recipes.0.name' is missing", "'learning_rat'"]),
+        (("roles:", "role:"), ["unknown key 'role'", "mix.max_synth", "'repar'", "'learning_rat'"]),
+    ],
+)
+def test_mistakes_of_all_layers_are_told_at_once_and_once(
+    model: Path, tmp_path: Path, change: tuple[str, str], expected: list[str]
+) -> None:
+    text = FOUR.replace(*change) if change else FOUR
+    with pytest.raises(UserError) as caught:
+        check_file(written(tmp_path, model, text))
+    lines = str(caught.value).splitlines()
+    assert sorted(lines) == sorted(set(lines))
+    assert all(any(part in line for line in lines) for part in expected), lines
+    assert len(lines) == len(expected) + ("role:" in text), lines  # without `roles` the teacher is missing too
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"task": {"name": "gsm8"}}, "'task': Unknown task 'gsm8'. Did you mean 'gsm8k'?"),
+        ({"task": {"name": "jsonl", "train": "x", "scorer": "regex"}}, "'task': scorer 'regex' needs `pattern`"),
+        ({"roles": {"teacher": {"engine": "server", "model": "m"}}}, "'roles.teacher': give either base_urls"),
+        ({"roles": {"teacher": {"model": "m", "args": {"max_modellen": 1}}}}, "'roles.teacher.args': unknown key"),
+    ],
+)
+def test_a_mistake_is_told_once_with_its_path(model: Path, changes: dict[str, Any], line: str) -> None:
+    (found,) = mistakes(settings(model, **changes))
+    assert line in found
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("repair.jinja", "{% if %}", "repair.jinja, line 1: "),
+        ("other.jinja", "{{ x", "other.jinja, line 1: "),
+        (
+            "repair.jinja",
+            "{{ seed.no_such }}",
+            "'generate.recipes.0' (repair), in its rehearsal: The prompt '",
+        ),
+        ("repair.jinja", b"\xff", "repair.jinja: not UTF-8"),
+    ],
+)
+def test_prompt_files(model: Path, tmp_path: Path, file: str, content: str | bytes, message: str) -> None:
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / file).write_bytes(content if isinstance(content, bytes) else content.encode())
+    generate = {"recipes": [{"name": "repair"}], "prompts": str(tmp_path / "prompts")}
+    found = mistakes(settings(model, generate=generate))
+    assert any(message in line for line in found), found
+
+
+OWN_RECIPE = """
+from pydantic import BaseModel
+class Config(BaseModel):
+    pass
+{seeds}
+def run(seed, ctx):
+    reply = yield ctx.ask("teacher", "{prompt}")
+    {rest}
+    return ctx.candidate(reply, reply)
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({}, None),
+        ({"prompt": "mine.jinja"}, "in its rehearsal: No prompt 'mine.jinja' in"),
+        ({"seeds": "SEEDS = 'either'"}, "SEEDS = 'either'; expected one of any, failures, non_failures, train"),
+        ({"rest": "nothing.at_all"}, "in its rehearsal: NameError: name 'nothing' is not defined (recipe.py, line"),
+        ({"rest": "yield ctx.ask('critic', 'solve.jinja', problem=reply)"}, "roles.critic is not in the config"),
+    ],
+)
+def test_a_recipe_of_the_users_own(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: dict[str, str], message: str | None
+) -> None:
+    name = f"own_recipe_{tmp_path.name}"
+    source = OWN_RECIPE.format(**{"prompt": "explore.jinja", "seeds": "", "rest": "pass", **given})
+    (tmp_path / name).mkdir()
+    (tmp_path / name / "recipe.py").write_text(source)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = mistakes(settings(model, generate={"recipes": [{"name": f"{name}.recipe"}]}))
+    assert (found == []) if message is None else any(message in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (
+            {"tensor_parallel_size": 3},
+            "'roles.teacher.args.tensor_parallel_size' is 3, which does not divide the 2",
+        ),
+        ({"data_parallel_size": 2}, "'roles.teacher.args.data_parallel_size' is 2"),
+        ({"tensor_parallel_size": 2, "data_parallel_size": 1}, None),
+    ],
+)
+def test_parallel_sizes(model: Path, args: dict[str, int], message: str | None) -> None:
+    found = mistakes(settings(model, roles={"teacher": {"model": str(model), "args": args}}))
+    assert (found == []) if message is None else any(message in line for line in found), found
+
+
+SYSTEM = {**TASK, "system": "You are brief."}
+REFUSES = "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
+PLAIN = "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}"
+ASKS = "{% if add_generation_prompt %}<assistant>{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("template", "task", "message"),
+    [
+        (REFUSES + PLAIN + ASKS, SYSTEM, "refuses turns of system, user: System role not supported"),
+        (REFUSES + PLAIN + ASKS, None, None),
+        (PLAIN + "{% if add_generation_prompt %}<assistant><think>{% endif %}", None, "differently in training"),
+        ("{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}", SYSTEM, None),
+        ("{% for m in messages %}{{ m.nothing.at_all }}{% endfor %}", None, "refuses turns of user: "),
+        ("{% for m in messages", None, "refuses turns of user: "),
+    ],
+)
+def test_chat_templates(
+    model: Path, tiny_model: Path, template: str, task: dict[str, Any] | None, message: str | None
+) -> None:
+    (model / "chat_template.jinja").write_text(template)
+    roles = {"teacher": {"model": str(tiny_model)}}
+    found = mistakes(settings(model, roles=roles, task=task or TASK))
+    assert (found == []) if message is None else any(message in line for line in found), found
+
+
+def test_a_prompt_of_a_recipe_that_the_teachers_template_refuses(model: Path, tmp_path: Path) -> None:
+    teacher = Path(shutil.copytree(model, tmp_path / "teacher"))
+    (teacher / "chat_template.jinja").write_text(REFUSES + PLAIN + ASKS)
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "solve.jinja").write_text("[system]\nBe exact.\n[user]\n{{ problem }}")
+    generate = {"recipes": [{"name": "repair"}], "prompts": str(tmp_path / "prompts")}
+    found = mistakes(settings(model, generate=generate, roles={"teacher": {"model": str(teacher)}}))
+    assert any("'roles.teacher', asked by a recipe: " in line and "System role not" in line for line in found), found
+
+
+def test_a_file_of_a_model_folder_that_is_no_json(model: Path) -> None:
+    (model / "tokenizer_config.json").write_text("{")
+    (model / "chat_template.jinja").unlink(missing_ok=True)
+    assert any("tokenizer_config.json is not JSON" in line for line in mistakes(settings(model)))
+
+
+def test_it_prints_what_it_found(model: Path, tmp_path: Path) -> None:
+    task = user_task(tmp_path, [f'{{"input": "what is {n}", "output": "{n % 3}"}}' for n in range(40)])
+    task = {**task, "scorer": "choice", "labels": ["0", "1", "2", "me"]}
+    text = str(check_config(parse(Config, settings(model, task=task), "c.yaml"), "c.yaml"))
+    assert "rows            train 28, probe 6, gate 6, test 1\n" in text
+    assert "labels          0 14, 1 13, 2 13, me 1\n" in text
+    assert "of a context of 512" in text
+    assert "512 seeds, about" in text
+    assert "training        12 to 204 steps" in text
+    assert f"student: {model}" in text
+
+
+def test_what_was_not_looked_at_is_said(model: Path) -> None:
+    given = settings(model, student={"model": "some/student"}, task={"name": "gsm8k", "dataset": "some/data"})
+    text = str(check_config(parse(Config, given, "c.yaml"), "c.yaml"))
+    assert "the rows of the hub's data set some/data" in text
+    assert "on the Hugging Face hub: some/student, some/data. `synthloop check --online` asks it" in text
+
+
+def test_the_base_dependencies_are_enough() -> None:
+    command = [sys.executable, "-m", "tests.base_dependencies", "check", "configs/quickstart.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert "names and values of settings of peft, trl, vllm: not installed here" in done.stdout
+    assert "the package tokenizers is not installed here" in done.stdout
+    assert done.stdout.endswith("configs/quickstart.yaml: ok\n")
 
 
 def test_the_command_exits_with_2_and_no_traceback(model: Path, tmp_path: Path) -> None:

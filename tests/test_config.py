@@ -5,8 +5,9 @@ import pytest
 import yaml
 
 from synthloop import plugins
-from synthloop.config import Config, dump, load_config, parse, read_yaml
+from synthloop.config import Config, dump, load_config, parse
 from synthloop.errors import UserError
+from synthloop.yaml_file import read_yaml
 
 MINIMAL = {"name": "x", "task": {"name": "gsm8k", "path": "d"}, "student": {"model": "m"}}
 

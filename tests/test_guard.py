@@ -10,6 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from synthloop import cli, report
+from synthloop.check_data import Rows
+from synthloop.check_recipes import Rehearsal
 from synthloop.store import Run, read_json
 from tests.test_loop import config, stages_in_process, start
 
@@ -87,7 +89,7 @@ def test_measures_stay_in_force_and_grow(tmp_path: Path, action: str, file: str,
 def test_the_command_exits_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = guarded(tmp_path / "x", "stop", r2="stop")
     settings = json.loads((run.root / "config.resolved.json").read_text())
-    monkeypatch.setattr("synthloop.check.check_config", lambda config, where: None)
+    monkeypatch.setattr("synthloop.check._look", lambda config, intact: ([], Rows(), Rehearsal()))
     (tmp_path / "c.yaml").write_text(json.dumps(settings))
     done = CliRunner().invoke(cli.app, ["run", str(tmp_path / "c.yaml"), "--run-dir", str(run.root)])
     assert done.exit_code == 3, done.output

@@ -20,6 +20,7 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(launch, "is_cpu_torch", lambda: False)
 
     def make(count: int) -> None:
         program = tmp_path / "nvidia-smi"
@@ -70,6 +71,12 @@ def test_with_eight_gpus_auto_is_one_process_each(machine: Any) -> None:
 def test_cuda_visible_devices_is_obeyed(machine: Any, chosen: str, seen: list[str]) -> None:
     machine(8)
     assert launch.visible_gpus({"CUDA_VISIBLE_DEVICES": chosen}) == seen
+
+
+def test_a_cpu_build_of_torch_sees_no_gpu(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(8)
+    monkeypatch.setattr(launch, "is_cpu_torch", lambda: True)
+    assert launch.visible_gpus({}) == []
 
 
 def test_a_users_own_accelerate_config_changes_nothing(machine: Any, monkeypatch: pytest.MonkeyPatch) -> None:

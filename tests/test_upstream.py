@@ -11,6 +11,7 @@ from typing import get_args
 import pytest
 
 from synthloop import upstream
+from synthloop.annotations import admits
 
 
 def init_fields(cls: type) -> set[str]:
@@ -72,5 +73,75 @@ assert not {"torch", "trl", "transformers", "peft", "vllm"} & sys.modules.keys()
 
 def test_a_missing_package_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upstream.importlib.util, "find_spec", lambda name: None)
-    assert upstream.accepted.__wrapped__("engine_args") is None
+    assert upstream.fields.__wrapped__("engine_args") is None
     assert upstream.lora_ranks.__wrapped__() == ()
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        ("sft_config", {"learning_rate": "abc"}, "'learning_rate' is 'abc'; trl.SFTConfig expects a number."),
+        ("sft_config", {"learning_rate": float("nan")}, "expects a number"),
+        ("sft_config", {"learning_rate": True}, "expects a number"),
+        ("sft_config", {"num_train_epochs": "many"}, "expects a number"),
+        ("sft_config", {"per_device_train_batch_size": 1.5}, "expects a whole number"),
+        ("sft_config", {"per_device_train_batch_size": None}, "expects a whole number"),
+        ("sft_config", {"bf16": "yes"}, "expects true or false"),
+        ("sft_config", {"lr_scheduler_type": "cosin"}, "expects one of linear, cosine,"),
+        ("sft_config", {"group_by_length": True}, "Did you mean 'train_sampling_strategy: group_by_length'?"),
+        ("sft_config", {"lr": 1e-4}, "Did you mean 'learning_rate'?"),
+        ("lora_config", {"r": "x"}, "'r' is 'x'; peft.LoraConfig expects a whole number."),
+        ("lora_config", {"rank": 8}, "Did you mean 'r'?"),
+        ("lora_config", {"bias": "some"}, "expects 'none' or 'all' or 'lora_only'"),
+        ("lora_config", {"target_modules": ["q_proj", 3]}, "expects list[str] or text"),
+        ("bitsandbytes_config", {"load_in_4bit": "yes"}, "expects true or false"),
+        ("sampling_params", {"temperature": "hot"}, "expects a number"),
+        ("sampling_params", {"temp": 1.0}, "Did you mean 'temperature'?"),
+        ("sampling_params", {"stop": 3}, "expects text or list[str]"),
+        ("engine_args", {"max_model_len": "512"}, "expects a whole number"),
+        ("engine_args", {"tp": 2}, "Did you mean 'tensor_parallel_size'?"),
+    ],
+)
+def test_a_wrong_name_or_value_is_a_sentence(kind: upstream.Kind, settings: dict[str, object], message: str) -> None:
+    (said,) = upstream.mistakes(kind, settings)
+    assert message in said
+
+
+GOOD: dict[upstream.Kind, dict[str, object]] = {
+    "sft_config": {
+        "learning_rate": 1,
+        "max_length": None,
+        "optim": "adamw_torch",
+        "gradient_checkpointing_kwargs": {"use_reentrant": False},
+        "save_strategy": "epoch",
+        "model_init_kwargs": {"attn_implementation": "sdpa"},
+        "neftune_noise_alpha": 5,
+        "warmup_steps": 0.1,
+        "fsdp": True,
+        "lr_scheduler_type": "cosine",
+        "max_grad_norm": float("inf"),
+    },
+    "dpo_config": {"loss_type": "exo_pair", "beta": 0.1},
+    "lora_config": {"r": 8, "target_modules": "all-linear", "init_lora_weights": "pissa", "modules_to_save": ["head"]},
+    "sampling_params": {"stop": ["a", "b"], "max_tokens": None, "logit_bias": {5: 1.0}, "structured_outputs": {}},
+    "engine_args": {"dtype": "float32", "max_model_len": None, "limit_mm_per_prompt": {"image": 0}, "seed": 3},
+    "bitsandbytes_config": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_compute_dtype": "bfloat16"},
+}
+
+
+@pytest.mark.parametrize("kind", GOOD)
+def test_good_values_pass(kind: upstream.Kind) -> None:
+    assert upstream.mistakes(kind, GOOD[kind]) == []
+
+
+def test_upstreams_own_defaults_pass() -> None:
+    from peft import LoraConfig
+    from trl import DPOConfig, SFTConfig
+
+    classes: dict[upstream.Kind, type] = {"sft_config": SFTConfig, "dpo_config": DPOConfig, "lora_config": LoraConfig}
+    for kind, cls in classes.items():
+        for field in dataclasses.fields(cls):
+            annotation = (upstream.fields(kind) or {}).get(field.name)
+            if annotation is not None and isinstance(field.default, str | int | float | bool | list | dict | None):
+                value = getattr(field.default, "value", field.default)
+                assert admits(annotation, value, upstream._options), (kind, field.name, value)

@@ -31,14 +31,16 @@ from pydantic import ValidationError
 
 from synthloop import card, plugins
 from synthloop.child import open_run, run_child, stage_parser
-from synthloop.config import Config, TrainJob, describe, dump, parse, read_yaml
+from synthloop.config import Config, TrainJob, dump, parse
 from synthloop.errors import UserError
 from synthloop.files import flush_tree
 from synthloop.folders import refuse_foreign
 from synthloop.launch import refuse_lone_process, use_one_gpu
 from synthloop.provenance import versions
 from synthloop.randomness import derive_seed
+from synthloop.schema import describe
 from synthloop.store import Stage, Writer, read_json, sha256, write_json
+from synthloop.yaml_file import read_yaml
 from train.checkpoints import interval, latest_complete, remove_incomplete
 from train.objectives import ObjectiveConfig
 

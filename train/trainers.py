@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import field_validator
 
-from synthloop import launch
-from synthloop.errors import UserError, did_you_mean
-from synthloop.upstream import Kind, accepted
+from synthloop import launch, upstream
+from synthloop.errors import UserError
 from train.objectives import ObjectiveConfig
 
 OWNED = {
@@ -26,47 +24,35 @@ OWNED = {
 }
 """Keys of every TRL config class that the user cannot set, and why."""
 
-_EXPONENT = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
-
 
 class TrainerConfig(ObjectiveConfig):
-    """Settings of an objective on a TRL trainer; keys that PEFT and bitsandbytes do not know are refused."""
+    """Settings of an objective on a TRL trainer; what PEFT and bitsandbytes do not take is refused."""
 
     @field_validator("lora")
     @classmethod
     def _check_lora(cls, lora: dict[str, Any]) -> dict[str, Any]:
-        return _known(lora, "lora_config", "peft.LoraConfig")
+        return _taken(lora, "lora_config")
 
     @field_validator("quantization")
     @classmethod
     def _check_quantization(cls, quantization: dict[str, Any] | None) -> dict[str, Any] | None:
-        return _known(quantization, "bitsandbytes_config", "BitsAndBytesConfig") if quantization else quantization
+        return _taken(quantization, "bitsandbytes_config") if quantization else quantization
 
 
-def _known(settings: dict[str, Any], kind: Kind, name: str) -> dict[str, Any]:
-    mistakes = unknown(settings, kind, name)
+def _taken(settings: dict[str, Any], kind: upstream.Kind) -> dict[str, Any]:
+    mistakes = upstream.mistakes(kind, settings)
     if mistakes:
-        raise ValueError(" ".join(mistakes))
+        raise ValueError("\n".join(mistakes))
     return settings
 
 
-def check_args(args: dict[str, Any], owned: Mapping[str, str], kind: Kind, name: str) -> dict[str, Any]:
-    """`args`, when `name` (a config class of TRL) takes them all. Raises `ValueError` naming every mistake."""
+def check_args(args: dict[str, Any], owned: Mapping[str, str], kind: upstream.Kind) -> dict[str, Any]:
+    """`args`, when the config class of TRL takes them all. Raises `ValueError` with a line for every mistake."""
     mistakes = [f"'{key}' cannot be set: {owned[key]}." for key in sorted(args.keys() & owned.keys())]
-    mistakes += unknown({key: value for key, value in args.items() if key not in owned}, kind, name)
-    for key, value in args.items():
-        if isinstance(value, str) and _EXPONENT.fullmatch(value):
-            mistakes.append(f"'{key}' is the text {value!r}: YAML reads numbers as 5.0e-3 or 0.005, not as 5e-3.")
+    mistakes += upstream.mistakes(kind, {key: value for key, value in args.items() if key not in owned})
     if mistakes:
-        raise ValueError(" ".join(mistakes))
+        raise ValueError("\n".join(mistakes))
     return args
-
-
-def unknown(settings: Mapping[str, Any], kind: Kind, name: str) -> list[str]:
-    """A sentence for each key that upstream does not accept."""
-    known = accepted(kind)
-    keys = sorted(settings.keys() - known) if known is not None else []
-    return [f"unknown key '{key}' of {name}. {did_you_mean(key, known or ())}" for key in keys]
 
 
 def training_args(config_class: Any, cfg: ObjectiveConfig, **defaults: Any) -> Any:

@@ -24,8 +24,9 @@ from generate.context import Context, Conversation
 from generate.gates import flaw, malformed
 from generate.proposing import new_problem
 from generate.voting import VotingConfig, majority
-from synthloop.config import parse, read_yaml
+from synthloop.config import parse
 from synthloop.records import Seed
+from synthloop.yaml_file import read_yaml
 
 SEEDS = "any"
 

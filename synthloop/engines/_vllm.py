@@ -10,7 +10,7 @@ from typing import Any
 
 from synthloop import upstream
 from synthloop.engines import EngineConfig, adapter_rank, max_lora_rank
-from synthloop.errors import UserError, did_you_mean
+from synthloop.errors import UserError
 
 # Set only where the user has not.
 DEFAULT_ARGS: dict[str, Any] = {
@@ -104,19 +104,19 @@ def adapter_modules(adapter: Path) -> list[str]:
 
 
 def check_args(args: dict[str, Any]) -> dict[str, Any]:
-    """`args`, all of them names of `EngineArgs`. Raises `ValueError` naming the first that is not."""
-    return _check_names(args, upstream.accepted("engine_args"), "vLLM engine argument")
+    """`args`, as `EngineArgs` takes them. Raises `ValueError` with a line for every mistake."""
+    return _taken(args, "engine_args")
 
 
 def check_sampling(sampling: dict[str, Any]) -> dict[str, Any]:
-    """`sampling`, all of it names of `SamplingParams`, one reply a request. Raises `ValueError` where it is not."""
+    """`sampling`, as `SamplingParams` takes it, one reply a request. Raises `ValueError`, a line for each mistake."""
     if sampling.get("n", 1) != 1:
         raise ValueError("n must be 1: every reply is a request of its own, with its own seed. Ask several times.")
-    return _check_names(sampling, upstream.accepted("sampling_params"), "vLLM sampling parameter")
+    return _taken(sampling, "sampling_params")
 
 
-def _check_names(values: dict[str, Any], known: frozenset[str] | None, what: str) -> dict[str, Any]:
-    unknown = sorted(set(values) - known) if known is not None else []
-    if known is not None and unknown:
-        raise ValueError(f"Unknown {what} '{unknown[0]}'. {did_you_mean(unknown[0], known)}".strip())
+def _taken(values: dict[str, Any], kind: upstream.Kind) -> dict[str, Any]:
+    mistakes = upstream.mistakes(kind, values)
+    if mistakes:
+        raise ValueError("\n".join(mistakes))
     return values

@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from synthloop import chat
+from synthloop import chat, upstream
 from synthloop.engines import EngineConfig, adapter_rank
 from synthloop.errors import UserError
 from synthloop.records import Completion, Request
@@ -44,6 +44,8 @@ def _check_sampling(sampling: dict[str, Any]) -> dict[str, Any]:
             f"The hf engine does not know sampling.{unknown[0]}. It knows {', '.join(DEFAULTS)}; "
             "for the rest use engine: vllm_offline."
         )
+    if mistakes := upstream.mistakes("sampling_params", sampling):
+        raise ValueError("\n".join(mistakes))
     return sampling
 
 

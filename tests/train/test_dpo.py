@@ -172,7 +172,7 @@ def test_keys_that_are_not_read_are_counted(tmp_path: Path, caplog: pytest.LogCa
         ({"args": {"completion_only_loss": True}}, "unknown key 'completion_only_loss' of trl.DPOConfig"),
         ({"args": {"seed": 1}}, "'seed' cannot be set"),
         ({"args": {"padding_free": True}}, "'padding_free' cannot be set"),
-        ({"args": {"learning_rate": "5e-6"}}, "'learning_rate' is the text '5e-6'"),
+        ({"args": {"learning_rate": "5e-6"}}, "'learning_rate' is '5e-6'; trl.DPOConfig expects a number."),
         ({"lora": {"rank": 8}}, "unknown key 'rank' of peft.LoraConfig"),
         ({"quantization": {"load_in_4bits": True}}, "Did you mean 'load_in_4bit'?"),
     ],

@@ -115,6 +115,6 @@ def test_every_owned_key_is_one_that_upstream_has() -> None:
 
 def test_values_that_trl_refuses_are_the_users_error(tiny_model: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"train\.args: trl\.SFTConfig refuses"):
-        build(tiny_model, tmp_path, args={"learning_rate": 0.1, "max_steps": 1, "save_strategy": "often"})
+        build(tiny_model, tmp_path, args={"learning_rate": 0.1, "max_steps": 1, "logging_strategy": "often"})
     with pytest.raises(UserError, match="padding_free"):
         build(tiny_model, tmp_path, args={"padding_free": True})

@@ -44,7 +44,7 @@ class Config(trainers.TrainerConfig):
     @field_validator("args")
     @classmethod
     def _check_args(cls, args: dict[str, Any]) -> dict[str, Any]:
-        return trainers.check_args(args, OWNED, "dpo_config", "trl.DPOConfig")
+        return trainers.check_args(args, OWNED, "dpo_config")
 
 
 def read(path: Path) -> list[Row]:

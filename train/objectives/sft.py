@@ -40,7 +40,7 @@ class Config(trainers.TrainerConfig):
     @field_validator("args")
     @classmethod
     def _check_args(cls, args: dict[str, Any]) -> dict[str, Any]:
-        return trainers.check_args(args, OWNED, "sft_config", "trl.SFTConfig")
+        return trainers.check_args(args, OWNED, "sft_config")
 
 
 def read(path: Path) -> list[Row]:

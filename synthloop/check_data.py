@@ -1,0 +1,135 @@
+"""`check`, of data: every local row is read once and split as the run splits it; prompts against the context."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from synthloop.check_models import student_row, template_of, tokenizer_folder
+from synthloop.config import Config
+from synthloop.errors import UserError
+from synthloop.model_folder import load_tokenizer, text_config
+from synthloop.records import Example, Message
+from synthloop.splits import split_rows
+from synthloop.task import Task, open_task
+
+PUBLISHED = ("train", "validation", "test")
+NUM_LONGEST = 32
+"""Of the prompts with most characters this many are tokenised; chosen, not measured."""
+CHARACTERS_A_TOKEN = 32
+"""More than any tokenizer's mean: of a text, so much for each token of the context is enough to see it is too long."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """What the task gives. `splits` are those of the run; empty where `mistakes` say why, or the rows are not local.
+
+    `warnings` is what the task and the split logged.
+    """
+
+    task: Task | None = None
+    published: dict[str, list[Example]] = field(default_factory=dict)
+    splits: dict[str, list[Example]] = field(default_factory=dict)
+    mistakes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    hub: str | None = None
+
+
+def read_rows(config: Config) -> Rows:
+    """The rows of the task, split by the rule of the run itself, or the mistake that stands against it."""
+    try:
+        task = open_task(config.task.name, config.task.settings)
+    except (UserError, ValidationError):
+        return Rows()  # said by the check of plugins
+    hub = getattr(task.config, "dataset", None)
+    if hub is not None:
+        return Rows(task, hub=hub)
+    published: dict[str, list[Example]] = {}
+    splits: dict[str, list[Example]] = {}
+    mistakes: list[str] = []
+    with _warnings() as warnings:
+        try:
+            published.update((name, list(task.load(name))) for name in PUBLISHED)
+            if published["train"]:
+                splits = split_rows(published, config.splits, config.seed)[0]
+            else:
+                mistakes.append(f"'{config.task.name}' gives no train rows, and the loop needs real data to train on.")
+        except UserError as error:
+            mistakes.append(str(error))
+    return Rows(task, published, splits, tuple(f"'task': {one}" for one in mistakes), tuple(dict.fromkeys(warnings)))
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """What is logged meanwhile, instead of printed."""
+    texts: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: texts.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("synthloop")
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        yield texts
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
+
+
+def row_mistakes(config: Config, rows: Rows) -> Iterator[str]:
+    """What is wrong with the rows: they don't parse, a split is empty, held-out rows stand in train."""
+    yield from rows.mistakes
+    example = next((one for one in rows.published.get("train", [])), None)
+    if example is not None:
+        yield from student_row(config, example)
+
+
+def long_prompts(config: Config, rows: Rows) -> Iterator[str]:
+    """Of the longest prompts, those that leave the student no room to answer."""
+    limit, sizes = context(config), prompt_sizes(config, rows)
+    over = [(size, row) for size, row in sizes if limit is not None and size >= limit]
+    if over:
+        size, row = over[0]
+        yield (
+            f"at least {len(over)} prompts are longer than the student's context: the example {row.id} has at "
+            f"least {size} tokens, the context is {limit}. Shorten them, or raise student.args.max_model_len."
+        )
+
+
+def prompt_sizes(config: Config, rows: Rows) -> list[tuple[int, Example]]:
+    """(tokens of the prompt, example), the longest first; empty where the student's tokenizer is not at hand."""
+    examples = [row for split in rows.published.values() for row in split]
+    longest = sorted(examples, key=lambda row: sum(len(turn["content"]) for turn in row.messages), reverse=True)
+    count = [(num_tokens(config.student, row.messages, context(config)), row) for row in longest[:NUM_LONGEST]]
+    return sorted([(size, row) for size, row in count if size is not None], key=lambda pair: -pair[0])
+
+
+def num_tokens(role: Any, messages: tuple[Message, ...], limit: int | None = None) -> int | None:
+    """Tokens of a prompt as `role` sees it; at least `limit` where it has more. None without a local tokenizer."""
+    tokenizer = load_tokenizer(tokenizer_folder(role))
+    try:
+        template = template_of(role)
+        if tokenizer is None or template is None:
+            return None
+        kwargs = role.settings.get("chat_template_kwargs") or {}
+        text = template.render(messages, generation_prompt=True, **kwargs)
+    except UserError:
+        return None  # said by `check_models`
+    end = None if limit is None else CHARACTERS_A_TOKEN * limit
+    return len(tokenizer.encode(text[:end], add_special_tokens=False).ids)
+
+
+def context(config: Config) -> int | None:
+    """The student's context in tokens: `args.max_model_len`, else the model's own limit; None where unknown here."""
+    args = config.student.settings.get("args")
+    asked = args.get("max_model_len") if isinstance(args, dict) else None
+    try:
+        limit = asked if asked is not None else text_config(Path(config.student.model)).get("max_position_embeddings")
+    except UserError:
+        return None  # said by `check_models`
+    return limit if isinstance(limit, int) and not isinstance(limit, bool) and limit > 0 else None

@@ -1,0 +1,203 @@
+"""`check`, of models: local folders, their chat templates, what divides what, LoRA."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from synthloop import upstream
+from synthloop.chat import continuation
+from synthloop.chat_template import ChatTemplate, read_chat_template
+from synthloop.config import Config, RoleConfig, Unread
+from synthloop.errors import UserError, did_you_mean
+from synthloop.model_folder import looks_local, module_names, text_config
+from synthloop.records import Example, Message
+
+
+def engines(config: Config) -> Iterator[tuple[str, RoleConfig]]:
+    """(path in the config, role) for the student and every member of every role."""
+    with contextlib.suppress(Unread):
+        yield "student", config.student
+    with contextlib.suppress(Unread):
+        for role, members in config.roles.items():
+            for index, member in enumerate(members):
+                yield f"roles.{role}.{index}" if len(members) > 1 else f"roles.{role}", member
+
+
+def served_here(config: Config) -> Iterator[tuple[str, RoleConfig]]:
+    """Those of `engines` whose model is loaded by this run from its own files or the hub."""
+    for path, role in engines(config):
+        is_remote = role.engine == "server" and not role.settings.get("serve")
+        if isinstance(role.settings.get("model"), str) and not role.is_student and not is_remote:
+            yield path, role
+
+
+def folders(config: Config) -> Iterator[tuple[str, RoleConfig, Path]]:
+    """Those of `served_here` whose model is a folder that is there."""
+    for path, role in served_here(config):
+        folder = Path(role.settings["model"])
+        if folder.is_dir():
+            yield path, role, folder
+
+
+def tokenizer_folder(role: RoleConfig) -> Path:
+    """Where the role's tokenizer is, if it is local."""
+    return Path(str(role.settings.get("tokenizer") or role.settings.get("model")))
+
+
+def template_of(role: RoleConfig) -> ChatTemplate | None:
+    """The chat template of a role, where it is local. Raises `UserError`."""
+    return read_chat_template(tokenizer_folder(role))
+
+
+def model_files(config: Config) -> Iterator[str]:
+    """Model folders that are not there, or lack a file; templates that refuse or drop a turn."""
+    system = False
+    with contextlib.suppress(Unread):
+        system = bool(config.task.settings.get("system"))
+    for path, role in served_here(config):
+        try:
+            for mistake in _model(Path(role.settings["model"]), tokenizer_folder(role), system and path == "student"):
+                yield f"'{path}.model': {mistake}"
+        except UserError as error:
+            yield f"'{path}.model': {error}"
+
+
+def _model(folder: Path, tokenizer: Path, system: bool) -> Iterator[str]:
+    if not looks_local(folder):
+        return
+    if not folder.is_dir():
+        yield f"no such folder {folder}. Expected a Hugging Face model folder or a hub id."
+        return
+    if not (folder / "config.json").is_file():
+        yield f"{folder} has no config.json, so it is not a Hugging Face model folder."
+    if not tokenizer.is_dir():
+        return
+    if not any((tokenizer / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        yield f"{tokenizer} has no tokenizer (tokenizer.json). Copy the tokenizer's files there, or set `tokenizer:`."
+        return
+    template = read_chat_template(tokenizer)
+    if template is None:
+        yield f"the tokenizer in {tokenizer} has no chat template. Add chat_template.jinja, or take an instruct model."
+    else:
+        yield from dropped_turns(template, _probe(system), tokenizer)
+
+
+def _probe(system: bool) -> list[Message]:
+    user = Message(role="user", content="user-turn")
+    return [Message(role="system", content="system-turn"), user] if system else [user]
+
+
+TASK_REMEDY = "Put the instruction into `task.prompt` and leave `task.system` out"
+
+
+def dropped_turns(
+    template: ChatTemplate, turns: Sequence[Message], folder: Path, remedy: str = TASK_REMEDY
+) -> Iterator[str]:
+    """Turns the template loses or refuses."""
+    try:
+        text = template.render(turns, generation_prompt=True)
+    except UserError as error:
+        yield f"{folder}: {error}. {remedy}, or fix the template."
+        return
+    for turn in turns:
+        if turn["content"].strip() not in text:
+            yield f"the chat template of {folder} drops the {turn['role']} turn. {remedy}, or fix the template."
+
+
+def student_row(config: Config, example: Example) -> Iterator[str]:
+    """A real row as the student is trained on it: the completion has to follow the prompt it is asked with."""
+    kwargs: dict[str, Any] = config.student.settings.get("chat_template_kwargs") or {}
+    try:
+        template = template_of(config.student)
+        if template is None:
+            return
+        turns = [*example.messages, Message(role="assistant", content=example.completion)]
+        continuation(
+            template.render(example.messages, generation_prompt=True, **kwargs),
+            template.render(turns, generation_prompt=False, **kwargs),
+        )
+    except UserError as error:
+        yield f"'student.model': {error}"
+
+
+def parallel_sizes(config: Config) -> Iterator[str]:
+    """Sizes of tensor and data parallelism that vLLM refuses when it loads the model."""
+    for path, role in served_here(config):
+        args = role.settings.get("args")
+        if not isinstance(args, dict) or role.engine not in ("vllm_offline", "server"):
+            continue
+        if role.engine == "vllm_offline" and args.get("data_parallel_size", 1) not in (1, None):
+            yield (
+                f"'{path}.args.data_parallel_size' is {args['data_parallel_size']}, and one process with vLLM in it "
+                f"has no replicas. Set {path}.engine=server {path}.serve=true, whose servers do."
+            )
+        size = args.get("tensor_parallel_size", 1)
+        yield from _undivided(path, Path(role.settings["model"]), size) if isinstance(size, int) else ()
+
+
+def _undivided(path: str, folder: Path, size: int) -> Iterator[str]:
+    try:
+        heads = text_config(folder).get("num_attention_heads")
+    except UserError:
+        return  # said by `model_files`
+    if not isinstance(heads, int) or isinstance(size, bool):
+        return
+    if size < 1 or heads % size:
+        sizes = ", ".join(str(one) for one in range(1, heads + 1) if heads % one == 0)
+        yield (
+            f"'{path}.args.tensor_parallel_size' is {size}, which does not divide the {heads} attention heads of "
+            f"{folder}. Possible are {sizes}."
+        )
+
+
+def lora(config: Config) -> Iterator[str]:
+    """A rank the engine does not load, and target modules the model does not have."""
+    rank = config.train.lora.get("r", 8)
+    if isinstance(rank, bool) or not isinstance(rank, int):
+        return  # said by the objective's own `Config`
+    if rank <= 0:
+        yield f"'train.lora.r' is {rank!r}; expected a whole number above 0."
+        return
+    yield from _rank_limit(config, rank)
+    yield from _target_modules(config.train.lora.get("target_modules"), Path(config.student.model))
+
+
+def _rank_limit(config: Config, rank: int) -> Iterator[str]:
+    ranks = upstream.lora_ranks()
+    if config.student.engine != "vllm_offline" or not ranks:
+        return
+    args = config.student.settings.get("args")
+    limit = args.get("max_lora_rank", max(ranks)) if isinstance(args, dict) else max(ranks)
+    if isinstance(limit, int) and rank > limit:
+        yield (
+            f"'train.lora.r' is {rank}, above the limit {limit} of the engine that evaluates the student. Lower it, or "
+            f"raise student.args.max_lora_rank (vLLM allows up to {max(ranks)})."
+        )
+
+
+def _target_modules(targets: Any, folder: Path) -> Iterator[str]:
+    """PEFT's rule: a text is 'all-linear' or a pattern for whole names, a list has ends of names."""
+    known = module_names(folder)
+    last = {name.rpartition(".")[2] for name in known}
+    if not known or "experts" in " ".join(known):  # weights of experts are loaded under other names
+        return
+    if isinstance(targets, str) and targets != "all-linear":
+        try:
+            matches = any(re.fullmatch(targets, name) for name in known)
+        except re.error as error:
+            yield f"'train.lora.target_modules' is {targets!r}, which is no regular expression: {error}."
+            return
+        if not matches:
+            why = f"which no module of {folder} matches"
+            yield f"'train.lora.target_modules' is {targets!r}, {why}. {_named(targets, last)}"
+    for target in targets if isinstance(targets, list) else ():
+        if isinstance(target, str) and not any(name == target or name.endswith(f".{target}") for name in known):
+            yield f"'train.lora.target_modules' has '{target}', and {folder} has no such module. {_named(target, last)}"
+
+
+def _named(target: str, names: set[str]) -> str:
+    return did_you_mean(target, {name for name in names if not name.isdecimal() and "norm" not in name})
