@@ -255,8 +255,8 @@ def _precision(config: Config) -> Iterator[str]:
     on_cpu = not visible_gpus() if file == "auto" else accelerate_settings(file).get("use_cpu")
     if on_cpu and config.train.args.get("fp16") is True:
         yield (
-            f"'train.args.fp16' is true, and train.accelerate ({file}) trains on the CPU here, which has no fp16. Leave "
-            "it out, or train on a GPU."
+            f"'train.args.fp16' is true, and train.accelerate ({file}) trains on the CPU here, which has no fp16. "
+            "Leave it out, or train on a GPU."
         )
 
 
