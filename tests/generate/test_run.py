@@ -185,7 +185,7 @@ def test_a_user_s_mistake_exits_2_without_traceback(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "generate.run", "--run", str(tmp_path), "--round", "1"]
     ended = subprocess.run(command, capture_output=True, text=True)
     assert ended.returncode == 2
-    assert "config.resolved.json: no such file" in ended.stderr
+    assert "is not a run: it holds no config.resolved.json" in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
