@@ -9,6 +9,7 @@ the order in which an engine finishes its requests, and how many were in flight,
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -20,12 +21,18 @@ from synthloop.journal import Journal
 from synthloop.records import Completion
 from synthloop.refusals import Refusals
 
+log = logging.getLogger("synthloop.generate")
+
+END_OF_THINKING = "</think>"
+"""Ends the thinking of Qwen3, DeepSeek-R1, GLM and Nemotron; no special token, so engines leave it in the text."""
+
 
 @dataclass
 class Counts:
     """What a drive cost. All but `asked` and `journal_hits` are the same for a run that was killed and resumed.
 
-    `requests` counts distinct ones; equal requests share one reply. `errors` and `asked` count what this process saw,
+    `requests` counts distinct ones; equal requests share one reply. `thinking` counts replies that hold a model's
+    thinking. `errors` and `asked` count what this process saw,
     `journal_hits` what earlier ones had paid for. `by_conversation` has the tokens, prompts and completions, of each
     conversation in order; a reply that several share counts in each.
     """
@@ -34,6 +41,7 @@ class Counts:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     truncated: int = 0
+    thinking: int = 0
     errors: int = 0
     asked: int = 0
     journal_hits: int = 0
@@ -44,6 +52,7 @@ class Counts:
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens
         self.truncated += reply.truncated
+        self.thinking += END_OF_THINKING in reply.text
         self.errors += reply.finish_reason == "error"
         self.asked += not journaled
         self.journal_hits += journaled
@@ -161,6 +170,12 @@ class _Drive:
         self._refusals.check()
         outcomes = [talk.outcome for talk in self._talks if talk.outcome is not None]
         assert len(outcomes) == len(self._talks), "a conversation was left waiting"
+        if self._counts.thinking:
+            log.warning(
+                "%d of %d replies hold %s: the model's thinking is part of what is made from them. Set "
+                "`chat_template_kwargs: {enable_thinking: false}` in its role, or name a model that does not think.",
+                *(self._counts.thinking, self._counts.requests, END_OF_THINKING),
+            )
         self._counts.by_conversation = [talk.tokens for talk in self._talks]
         return outcomes, self._counts
 

@@ -1,8 +1,8 @@
 """Messages to token ids: the one place, so that training, evaluation and generation see the same prompt.
 
 A prompt is the chat template with `add_generation_prompt=True`. A completion is what the template adds when the
-assistant's turn is appended; it is tokenised by itself, exactly as it follows the prompt at inference, so the ids of a
-prompt are always a prefix of the ids of the full conversation.
+assistant's turn is appended, and the token that ends a reply where the template adds none. It is tokenised as it
+follows the prompt at inference, so the ids of a prompt are always a prefix of the ids of the full conversation.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ def completion_ids(tokenizer: Any, messages: Sequence[Message], completion: str,
     prompt = prompt_text(tokenizer, messages, **template_kwargs)
     turn = Message(role="assistant", content=completion)
     text = continuation(prompt, _render(tokenizer, [*messages, turn], **template_kwargs))
-    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    if text.rpartition(completion.strip())[2].strip():
+    ids = _ids_after(tokenizer, prompt, text)
+    if _is_closed(text, completion):
         return ids
     if tokenizer.eos_token_id is None:
         raise UserError(
@@ -75,6 +75,27 @@ def completion_ids(tokenizer: Any, messages: Sequence[Message], completion: str,
             "student would never learn to stop. Set eos_token in tokenizer_config.json."
         )
     return [*ids, int(tokenizer.eos_token_id)]
+
+
+def _ids_after(tokenizer: Any, prompt: str, text: str) -> list[int]:
+    """Token ids of `text` as it follows `prompt`.
+
+    A tokenizer that puts a space before what it is given (SentencePiece's kind) would put one before the first word,
+    which no model generates: there the whole is tokenised, and the prompt's ids are taken off.
+    """
+    ids: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    if tokenizer.tokenize("x")[0].startswith("x"):
+        return ids
+    before = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    whole: list[int] = tokenizer(prompt + text, add_special_tokens=False)["input_ids"]
+    # Where the prompt's last token merges with the first of the text, the model still starts from the prompt's own.
+    return whole[len(before) :] if whole[: len(before)] == before else ids
+
+
+def _is_closed(text: str, completion: str) -> bool:
+    """Whether the template's `text` of a turn has anything after the reply."""
+    reply = completion.strip()
+    return bool(text.strip()) if not reply else not text.rstrip().endswith(reply)
 
 
 def continuation(prompt: str, conversation: str) -> str:

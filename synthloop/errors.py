@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import errno
 import sqlite3
+import sys
 from collections.abc import Iterable
 
 from synthloop.credentials import without_credentials
@@ -46,6 +47,12 @@ class StageFailed(SynthloopError):
 FULL = (errno.ENOSPC, errno.EDQUOT)
 LOCKED = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENAMETOOLONG)
 
+MAKE_ROOM = (
+    "For a training, turn down train.args.per_device_train_batch_size (and raise gradient_accumulation_steps by as "
+    "much) or train.args.max_length; for an engine, args.gpu_memory_utilization or args.max_model_len; for a filter's "
+    "own model, its batch_size or max_length. nvidia-smi shows whether another program holds the GPU."
+)
+
 
 def known_error(error: Exception) -> SynthloopError | None:
     """`error` itself where it is ours, the `StageFailed` to show for a disk that does not take what is written to it,
@@ -62,6 +69,9 @@ def known_error(error: Exception) -> SynthloopError | None:
         return StageFailed(f"The disk is full ({no_space or error}). Free some space and run it again.")
     if number in LOCKED or sqlite.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN")):
         return StageFailed(f"No access ({error}). Let this user write there, or go on with a copy of the folder.")
+    torch = sys.modules.get("torch")
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
+        return StageFailed(f"The GPU's memory is full: {str(error).splitlines()[0]}\n{MAKE_ROOM}")
     if number == errno.EIO or sqlite.startswith("SQLITE_IOERR"):
         return StageFailed(f"The disk fails, or is full ({error}). See to it and run it again.")
     return None

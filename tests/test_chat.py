@@ -50,6 +50,31 @@ def test_a_template_that_closes_its_turn_is_left_alone(tokenizer: Any, name: str
     )
 
 
+def test_no_space_is_put_before_a_reply() -> None:
+    """SentencePiece's kind of tokenizer, which puts one before what it is given."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    pieces = [("<unk>", 0.0), ("</s>", 0.0), *((one, -2.0) for one in "▁[]4xNST/IUser2+?"), ("▁4", -1.0)]
+    unigram = Tokenizer(models.Unigram(pieces, unk_id=0))
+    unigram.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="first")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=unigram, eos_token="</s>", unk_token="<unk>")
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'user' %}[INST]{{ m.content }}[/INST]{% else %}{{ m.content }}</s>"
+        "{% endif %}{% endfor %}"
+    )
+    ids = chat.completion_ids(tokenizer, [USER], "4")
+    assert tokenizer.convert_ids_to_tokens(ids) == ["4", "</s>"]
+    whole = tokenizer("[INST]2 + 2?[/INST]4</s>", add_special_tokens=False)["input_ids"]
+    assert chat.prompt_ids(tokenizer, [USER]) + ids == whole
+
+
+@pytest.mark.parametrize("completion", ["", " so 4 "])
+def test_an_odd_reply_is_closed_once(tokenizer: Any, completion: str) -> None:
+    ids = chat.completion_ids(tokenizer("qwen2_5"), [USER], completion)
+    assert tokenizer("qwen2_5").decode(ids).count("<|im_end|>") == 1
+
+
 def test_a_template_that_refuses_a_turn_says_so_and_what_to_do(tokenizer: Any) -> None:
     turns = [Message(role="system", content="Be brief."), USER]
     with pytest.raises(UserError, match="refuses the turns system, user.*`task.prompt`"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -89,6 +90,7 @@ def build(trainer_class: Any, cfg: ObjectiveConfig, args: Any, tokenizer: Any, c
     Raises:
         UserError: no model at `cfg.model`, or a bad LoRA or quantization setting.
     """
+    _refuse_unsharded(cfg)
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import BitsAndBytesConfig
@@ -108,3 +110,14 @@ def build(trainer_class: Any, cfg: ObjectiveConfig, args: Any, tokenizer: Any, c
         )
     except (OSError, ValueError) as error:
         raise UserError(f"The trainer of '{cfg.model}' cannot be built: {error}") from error
+
+
+def _refuse_unsharded(cfg: ObjectiveConfig) -> None:
+    """Raise `UserError` for 4-bit weights under FSDP that Accelerate would leave whole on every GPU."""
+    is_sharded = os.environ.get("ACCELERATE_USE_FSDP", "").lower() in ("true", "1")
+    settings = cfg.quantization or {}
+    if is_sharded and settings.get("load_in_4bit") and "float" not in str(settings.get("bnb_4bit_quant_storage")):
+        raise UserError(
+            "train.quantization: FSDP does not shard 4-bit weights that are stored as whole numbers: every GPU would "
+            "hold the whole model. Set bnb_4bit_quant_storage: bfloat16, or train with configs/accelerate/ddp.yaml."
+        )

@@ -155,3 +155,14 @@ def test_models_that_share_the_device_stay_loaded(tmp_path: Path) -> None:
     Log.clear()
     apart, _ = run(map(two_models, range(30)), tmp_path / "b", member("a"), member("b"))
     assert together == apart
+
+
+def test_replies_with_a_models_thinking_are_counted_and_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def thinking(text: str) -> Conversation:
+        yield ask(text)
+        return Reject("done")
+
+    # The scripted engine repeats what it is asked.
+    _, counts = run(map(thinking, ["<think>so</think> 4", "5"]), tmp_path / "a")
+    assert counts.thinking == 1
+    assert "1 of 2 replies hold </think>" in caplog.text

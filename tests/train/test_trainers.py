@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from synthloop.errors import UserError, known_error
 from train import trainers
 from train.objectives.sft import Config
 
@@ -62,3 +63,28 @@ def test_the_frozen_weights_are_as_precise_as_the_training(
     model = trainers.build(SFTTrainer, cfg, args, load_tokenizer(str(tiny_model)), columns).model
     dtypes = {bool(parameter.requires_grad): parameter.dtype for parameter in model.parameters()}
     assert dtypes == {False: getattr(torch, base), True: torch.float32}
+
+
+@pytest.mark.parametrize(("storage", "refused"), [(None, True), ("uint8", True), ("bfloat16", False)])
+def test_4_bit_weights_that_fsdp_would_not_shard_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str | None, refused: bool
+) -> None:
+    quantization = {"load_in_4bit": True, **({"bnb_4bit_quant_storage": storage} if storage else {})}
+    cfg = config(tmp_path, tmp_path).model_copy(update={"quantization": quantization})
+    trainers._refuse_unsharded(cfg)
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    if not refused:
+        trainers._refuse_unsharded(cfg)
+        return
+    with pytest.raises(UserError, match="bnb_4bit_quant_storage: bfloat16"):
+        trainers._refuse_unsharded(cfg)
+
+
+def test_a_full_gpu_is_told_with_what_to_turn_down() -> None:
+    import torch
+
+    known = known_error(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nmore"))
+    assert known is not None
+    assert "Tried to allocate 2 GiB" in str(known)
+    assert "per_device_train_batch_size" in str(known)
+    assert known_error(RuntimeError("anything else")) is None
