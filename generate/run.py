@@ -52,9 +52,11 @@ def seed_stage(run: Run, round: int) -> None:
     stage = run.stage(round, "seed")
     if stage.is_complete:
         return
-    train, failures = run.split("train"), run.round_dir(run.accepted_round(round)) / "failures.jsonl"
+    accepted = run.accepted_round(round)
+    train, failures = run.split("train"), run.round_dir(accepted) / "failures.jsonl"
     if not failures.exists():
-        raise UserError(f"{failures}: no such file. Evaluate that round first: `synthloop eval --run {run.root}`.")
+        again = f"synthloop eval --run {run.root} --round {accepted}"
+        raise UserError(f"{failures}: no such file. Evaluate that round first: `{again}`.")
     override = run.round_dir(round) / "seed_override.json"
     settings, told = run.config.generate, [override] if override.exists() else []
     if told:

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from synthloop.errors import UserError
+from synthloop.storable import MAX_DEPTH
 
 MAX_LINE_BYTES = 8 * 2**20  # chosen: some two million tokens, more than a model's context holds
-MAX_DEPTH = 100  # chosen, not measured; pydantic writes about 250 levels
 _BOM = b"\xef\xbb\xbf"
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 

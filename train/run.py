@@ -14,12 +14,9 @@ that was never stopped; once `train.json` exists it does nothing.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import json
 import logging
 import os
-import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -250,17 +247,6 @@ def main(arguments: argparse.Namespace) -> None:
     train_file(arguments)
 
 
-def die_with_launcher() -> None:
-    """Have the kernel kill this process when its launcher is killed (Linux).
-
-    A SIGKILL takes `accelerate launch` or `torchrun` without a chance to stop its workers. One that lived on would
-    write into the checkpoints that the resumed command trains from.
-    """
-    launched = "ACCELERATE_MIXED_PRECISION" in os.environ or "TORCHELASTIC_RUN_ID" in os.environ
-    if launched and sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # 1 is PR_SET_PDEATHSIG
-
-
 def parser() -> argparse.ArgumentParser:
     options = stage_parser(__doc__)
     options.add_argument("--config", type=Path, help="YAML with student, train and seed")
@@ -275,5 +261,4 @@ if __name__ == "__main__":
     # two-core training took 137 s instead of 7 s. Read when torch is first imported, which is after this line.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     use_one_gpu()
-    die_with_launcher()
     run_child(main, parser=parser())

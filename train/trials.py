@@ -35,7 +35,7 @@ from synthloop.sweep import SweepPlan
 from synthloop.trials import Plan, Trained, Trial, in_force, last_search, plan
 from train.mix import in_order, mix_rows, select
 from train.mix_facts import sizes
-from train.run import configure, die_with_launcher, fit, stage_writer
+from train.run import configure, fit, stage_writer
 from train.sources import Sources, read_sources
 
 log = logging.getLogger("synthloop.train")
@@ -161,5 +161,4 @@ def parser() -> argparse.ArgumentParser:
 if __name__ == "__main__":
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # see train/run.py
     use_one_gpu()
-    die_with_launcher()
     run_child(main, parser=parser())
