@@ -279,10 +279,10 @@ def verify_command(run_dir: RunDir) -> None:
     with user_errors():
         found = verify(Run(run_dir))
         for problem in found.problems:
-            print(problem)
+            say(problem)
         if found.problems:
             raise typer.Exit(UserError.exit_code)
-        print(f"{found.files} files of {found.stages} stages as recorded.")
+        say(f"{found.files} files of {found.stages} stages as recorded.")
 
 
 @app.command()

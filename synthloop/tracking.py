@@ -19,6 +19,7 @@ from synthloop.config import dump
 from synthloop.errors import UserError, did_you_mean
 from synthloop.files import write_text
 from synthloop.report import round_facts
+from synthloop.screen import say
 from synthloop.store import Run, read_json, write_json
 
 Mode = Literal["online", "offline", "disabled"]
@@ -258,7 +259,7 @@ class Tracker:
             "offline": f"in {folder}. To send it: wandb sync {folder}/offline-run-*",
             "disabled": "as WANDB_MODE or WANDB_DISABLED says",
         }
-        print(f"W&B: {'off' if mode == 'disabled' else mode}, {where[mode]}", flush=True)
+        say(f"W&B: {'off' if mode == 'disabled' else mode}, {where[mode]}")
 
     def __call__(self, run: Run, round: int) -> None:
         metrics = log_round(run, round)

@@ -22,7 +22,13 @@ MAX_VALUES = 200_000
 
 
 class _Loader(yaml.SafeLoader):
-    """`SafeLoader`, and numbers such as 1e-4."""
+    """`SafeLoader`, and numbers such as 1e-4.
+
+    With constructors of its own: lm-format-enforcer, which vLLM imports, makes dates text in `SafeLoader` itself
+    (findings/lm_format_enforcer_yaml.sh).
+    """
+
+    yaml_constructors = yaml.SafeLoader.yaml_constructors.copy()
 
 
 _Loader.add_implicit_resolver(

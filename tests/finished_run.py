@@ -38,7 +38,7 @@ def build(root: Path) -> Run:
     run = Run(root)
     write_provenance(run)
     prepare(run.config, root)
-    wandb = tracking.Wandb(run)
+    wandb = tracking.Wandb(run, "offline")
     wandb._open = lambda: SimpleNamespace(log=lambda row: None, alert=lambda **said: None)  # type: ignore[method-assign]
     for round in (0, 1):
         hand_over(run, round)

@@ -52,11 +52,11 @@ def calls(path: Path) -> set[str]:
 @pytest.mark.parametrize(
     ("names", "owners"),
     [
-        # Stages are started in child.py; the others start vLLM, a confined program and git.
+        # Stages are started in child.py; the others start vLLM, nvidia-smi, a confined program and git.
         (
             {f"subprocess.{name}" for name in ("Popen", "run", "call", "check_call", "check_output")},
-            {"synthloop/child.py", "synthloop/engines/_managed_server.py", "synthloop/provenance.py"}
-            | {"generate/sandbox.py"},
+            {"synthloop/child.py", "synthloop/engines/_managed_server.py", "synthloop/launch.py"}
+            | {"synthloop/provenance.py", "generate/sandbox.py"},
         ),
         # Text for people goes through screen.py; the others speak to the loop and to the sandbox.
         ({"print"}, {"synthloop/screen.py", "synthloop/progress.py", "generate/_probe.py"}),

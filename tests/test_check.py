@@ -70,13 +70,13 @@ def test_a_good_config_has_no_mistakes(model: Path) -> None:
         ({"train": {"lora": {"target_modules": "foo"}}}, "'train.lora.target_modules' is 'foo', which no module of"),
         ({"train": {"lora": {"target_modules": ["q_prj"]}}}, "Did you mean 'q_proj'?"),
         ({"train": {"lora": {"target_modules": "("}}}, "no regular expression"),
-        ({"train": {"args": {"fp16": True}}}, "the CPU, which has no fp16"),
+        ({"train": {"args": {"fp16": True}}}, "trains on the CPU here, which has no fp16"),
         ({"train": {"accelerate": "/etc/passwd"}}, "/etc/passwd is no file of accelerate's"),
         ({"train": {"accelerate": "configs/quickstart.yaml"}}, "is no file of accelerate's"),
         ({"eval": {"sampling": {"temperature": "hot"}}}, "'eval.sampling': 'temperature' is 'hot'"),
         ({"task": {"name": ".foo"}}, "Unknown task '.foo'"),
-        ({"task": {"name": "word_problems", "prompt": "{% if"}}, "task.prompt, line 1: "),
-        ({"task": {"name": "word_problems", "prompt": "{{ inptu }}"}}, "'inptu' is undefined. It may use: input."),
+        ({"task": {"name": "word_problems", "prompt": "{% if"}}, "'task.prompt': no Jinja template: "),
+        ({"task": {"name": "word_problems", "prompt": "{{ inptu }}"}}, "'inptu' is undefined. It is given: input."),
         ({"curate": {"filters": [{"name": "judge", "rubric": "none.yaml"}]}}, "none.yaml"),
         (
             {"generate": {"recipes": [{"name": "taxonomy", "taxonomy": "nowhere"}]}},
@@ -256,7 +256,10 @@ def test_mistakes_of_all_layers_are_told_at_once_and_once(
     [
         ({"task": {"name": "gsm8"}}, "'task': Unknown task 'gsm8'. Did you mean 'gsm8k'?"),
         ({"task": {"name": "jsonl", "train": "x", "scorer": "regex"}}, "'task': scorer 'regex' needs `pattern`"),
-        ({"roles": {"teacher": {"engine": "server", "model": "m"}}}, "'roles.teacher': give either base_urls"),
+        (
+            {"roles": {"teacher": {"engine": "server", "model": "m"}}},
+            "'roles.teacher': there is no server. Give base_urls",
+        ),
         ({"roles": {"teacher": {"model": "m", "args": {"max_modellen": 1}}}}, "'roles.teacher.args': unknown key"),
     ],
 )

@@ -1,5 +1,6 @@
 """Commands as a person types them: in this process where no child matters, else in one of their own."""
 
+import errno
 import os
 import signal
 import subprocess
@@ -7,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -60,19 +62,20 @@ def test_a_run_directory_with_other_files_is_refused_and_left_alone(tmp_path: Pa
 
 
 @pytest.mark.usefixtures("faked")
-def test_a_full_disk_ends_with_4_and_the_stages_own_message(tmp_path: Path) -> None:
-    """/dev/full gives a real ENOSPC for the stage's log, then for the report."""
+def test_a_full_disk_ends_with_4_and_the_stages_own_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/dev/full gives a real ENOSPC for the stage's log; the report meets the same."""
     root = new_run(tmp_path / "run").root
     (root / "round-000" / "logs").mkdir(parents=True)
     (root / "round-000" / "logs" / "test.log").symlink_to("/dev/full")
-    (root / "report.html").symlink_to("/dev/full")
-    done = synthloop("run", *QUICKSTART, "--run-dir", root)
+    full = OSError(errno.ENOSPC, "No space left on device")
+    with monkeypatch.context() as disk:
+        disk.setattr("synthloop.page.write", Mock(side_effect=full))
+        done = synthloop("run", *QUICKSTART, "--run-dir", root)
     assert done.exit_code == 4
     told = done.output.splitlines()
     assert [line.partition(":")[0] for line in told[-3:-1]] == ["The report could not be written", "error"], told
     assert "The disk is full" in told[-2]
     assert told[-1] == "The state is saved; the same command resumes."
-    (root / "report.html").unlink()
     (root / "round-000" / "logs" / "test.log").unlink()
     assert synthloop("run", *QUICKSTART, "--run-dir", root).exit_code == 0
 
@@ -127,6 +130,7 @@ def test_what_a_model_wrote_does_not_steer_the_terminal(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
     prepare(run.config, run.root)
     first = read_rows(run.split("train"), Example)[0].model_copy(update={"input": "\x1b[2J\x1b]0;title\x07"})
+    (run.root / "data" / "splits.json").unlink()  # what nobody recorded is read as it is
     write_rows(run.split("train"), [first])
     assert "\\x1b[2J\\x1b]0;title\\x07" in synthloop("trace", run.root, first.id).output
     assert "\\x1b[2J" in synthloop("trace", run.root, "\x1b[2J").output
@@ -142,6 +146,12 @@ def test_a_round_can_be_named_for_export_as_the_messages_say(tmp_path: Path, mon
 SIGNALLED = {signal.SIGINT: "Interrupted.", signal.SIGTERM: "Ended by SIGTERM.", signal.SIGHUP: "Ended by SIGHUP."}
 
 
+def heed_signals() -> None:
+    """Where the tests run in the background a shell, or nohup, has signals ignored in all that is started there."""
+    for number in SIGNALLED:
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture(scope="module")
 def signalled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[signal.Signals, tuple[Path, int, str]]]:
     """Signal -> (run directory, exit code, stderr) of a run in its first stage; SIGINT comes five times."""
@@ -155,6 +165,7 @@ def signalled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[signal.
             text=True,
             start_new_session=True,
             cwd=small_run.ROOT,
+            preexec_fn=heed_signals,
         )
         for number in SIGNALLED
     }

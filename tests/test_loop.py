@@ -255,7 +255,7 @@ def test_a_setting_called_path_is_tracked_unless_its_owner_says_otherwise(
 def test_a_run_that_does_not_say_what_its_data_held_is_refused_in_one_line(tmp_path: Path) -> None:
     split_run(tmp_path / "run", write_data(tmp_path / "data"))
     record = tmp_path / "run" / "data" / "splits.json"
-    write_json(record, {key: value for key, value in json.loads(record.read_text()).items() if key != "published"})
+    write_json(record, {key: value for key, value in read_json(record).items() if key != "published"}, sealed=True)
     with pytest.raises(UserError, match="was made before runs recorded") as caught:
         split_run(tmp_path / "run", {**write_data(tmp_path / "moved")})
     assert "\n" not in str(caught.value)
@@ -398,11 +398,11 @@ def command(*arguments: Any) -> tuple[int, str]:
 @pytest.fixture
 def run_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
     """`synthloop run` over the scripted stages."""
-    monkeypatch.setattr("synthloop.check.check_config", lambda config, where: None)
+    monkeypatch.setattr("synthloop.check.CHECKS", ())
     (tmp_path / "c.yaml").write_text(json.dumps(dump(config())))
 
     def run(script: dict[str, Any], *overrides: str) -> tuple[int, str]:
-        (tmp_path / "run").mkdir(exist_ok=True)
+        opened(tmp_path / "run")
         write_json(tmp_path / "run" / "script.json", script)
         return command("run", tmp_path / "c.yaml", *overrides, "--run-dir", tmp_path / "run")
 
@@ -468,7 +468,7 @@ def test_status_says_whether_a_process_works_on_the_run(run_command: Any, tmp_pa
 
 def test_a_stages_own_warnings_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    run = loop.open_run(config(), tmp_path)
+    run = opened(tmp_path)
     write_json(tmp_path / "script.json", {"warn": {"1/mix": "a warning"}})
     told: list[str] = []
     watcher = Silent()

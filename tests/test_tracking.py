@@ -125,7 +125,7 @@ import sys
 from pathlib import Path
 from synthloop import tracking
 from tests.generate.runs import build_run
-run = build_run(Path("run"), tracking={"wandb": "offline"}, student={"model": "m", "args": {"hf_token": "MARK-config"}})
+run = build_run(Path("run"), tracking={"wandb": "offline"})
 tracker = tracking.Tracker(run)
 tracker._wandb.log({"round": 0, "eval/gate/exact": 0.5})
 tracker.close()

@@ -125,13 +125,16 @@ def test_passages_of_a_folder_and_of_rows(tmp_path: Path) -> None:
     assert [one.id for one in draw(DocumentsConfig(), rows.seed(), asker(), 2)] == ["real-0", "real-100"]
 
 
-@pytest.mark.parametrize("content", ['{"title": "no text"}', "[]", "{"])
-def test_bad_rows_name_their_line(tmp_path: Path, content: str) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [('{"title": "no text"}', "line 1"), ("[]", "a JSON array"), ('{"text": 1}', "line 1"), ("{", "not JSON lines")],
+)
+def test_bad_rows_name_their_line(tmp_path: Path, content: str, message: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(content)
-    with pytest.raises(UserError, match="line 1"):
+    with pytest.raises(UserError, match=message):
         read_passages(path, 9)
     with pytest.raises(UserError, match="holds no text"):
         read_passages(tmp_path, 9)
-    with pytest.raises(UserError, match="no folder"):
+    with pytest.raises(UserError, match="found nothing at"):
         read_passages(tmp_path / "nowhere", 9)

@@ -88,8 +88,9 @@ def test_odd_text_is_the_program_s_problem() -> None:
     assert error_line(run("print('\ud800')")).startswith("SyntaxError: ")
     assert not run("x = '\0'").ok
     assert run("print(len(input()))", stdin="x" * 10**6).stdout == "1000000\n"
-    for size in (2**23, 2**22 - 10):  # the second fits but for whole pages
-        assert run("x = 1", stdin="x" * size) == Result(-9, "", "", timed_out=False, reason="scratch limit of 4 MB")
+    many = {f"{number}.txt": "x" for number in range(1100)}  # little text, in more pages and files than there are
+    for given in ({"stdin": "x" * 2**23}, {"files": many}):
+        assert run("x = 1", **given) == Result(-9, "", "", timed_out=False, reason="scratch limit of 4 MB")
 
 
 def test_many_run_at_once() -> None:

@@ -10,7 +10,7 @@ import pytest
 from synthloop.chat import load_tokenizer
 from synthloop.errors import UserError
 from synthloop.loop import keep_best
-from synthloop.store import Run, write_json
+from synthloop.store import Run, read_json, write_json
 from tests.train.test_mix_stage import make_run
 from train.export import export
 
@@ -86,9 +86,12 @@ def test_nothing_is_overwritten_and_nothing_invented(trained_run: Run, tmp_path:
 def test_the_card_says_what_was_gained_and_how_to_load_it(trained_run: Run, tiny_model: Path, tmp_path: Path) -> None:
     paired = {"gain": 0.2, "ci_low": 0.1, "ci_high": 0.3}
     splits = {"gate": {"metric": "exact_match", "value": 0.3, "ci_low": 0.2, "ci_high": 0.4, "n": 100}}
-    write_json(trained_run.round_dir(0) / "eval" / "scores.json", {"splits": splits})
-    scores = json.loads((trained_run.round_dir(1) / "eval" / "scores.json").read_text())
-    write_json(trained_run.round_dir(1) / "eval" / "scores.json", {**scores, "paired_baseline": {"gate": paired}})
+    scores = read_json(trained_run.round_dir(1) / "eval" / "scores.json")
+    for number, facts in ((0, {"splits": splits}), (1, {**scores, "paired_baseline": {"gate": paired}})):
+        stage = trained_run.stage(number, "eval")
+        stage.forget()
+        with stage.write([]) as out:
+            write_json(out.folder / "eval" / "scores.json", facts)
     export(trained_run, None, tmp_path / "out", merge=False)
     keep_best(trained_run, 1)
     base = str(tiny_model.resolve())

@@ -138,7 +138,7 @@ def test_two_processes_train_one_adapter(tiny_model: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--config", "{job}", "--data", "{bad}", "--output", "{out}"], "line 1: expected 'messages'"),
+        (["--config", "{job}", "--data", "{bad}", "--output", "{out}"], "line 1: none of the fields"),
         (["--config", "{job}", "--data", "{data}"], "--output is missing"),
         (["--config", "{job}", "--data", "{data}", "--output", "{out}", "train.args.lr=1"], "unknown key 'lr'"),
         (["--config", "{job}", "--data", "{data}", "--output", "{out}", "sed=1"], "Did you mean 'seed'?"),
