@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from synthloop.errors import UserError, known_error
-from synthloop.interrupt import Interrupted, raise_if_asked
+from synthloop.interrupt import Interrupted, held, raise_if_asked
 from synthloop.screen import say, visible
 from synthloop.store import Run
 
@@ -48,7 +48,9 @@ def start(command: list[str], environment: dict[str, str] | None = None, **strea
     with open(os.memfd_create("exit code"), "rb") as told:  # in memory: the disk may be full
         fixed = {"PYTHONSAFEPATH": "1", PARENT: str(parent), EXIT_FILE: f"/proc/{parent}/fd/{told.fileno()}"}
         variables = {**ENVIRONMENT, **os.environ, **(environment or {}), **fixed}
-        with subprocess.Popen(command, env=variables, preexec_fn=lambda: die_with(parent), **streams) as child:
+        with held():
+            process = subprocess.Popen(command, env=variables, preexec_fn=lambda: die_with(parent), **streams)
+        with process as child:
             try:
                 raise_if_asked()
                 yield child

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -34,15 +36,28 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def raise_if_asked() -> None:
-    """Raise what Python dropped: `Interrupted` where a signal came while this process was forking.
+@contextmanager
+def held() -> Iterator[None]:
+    """Raise `Interrupted` after the body, and not in it, where a signal comes meanwhile.
 
-    The handler then runs in one of the hooks of `os.register_at_fork` (logging has some), whose exceptions are lost.
+    For a fork: the handler may run in one of the hooks of `os.register_at_fork` (logging has some), and what it raises
+    there is printed and lost.
     """
+    global _holding
+    _holding = True
+    try:
+        yield
+    finally:
+        _holding = False
+
+
+def raise_if_asked() -> None:
+    """Raise `Interrupted` where a signal came while it was `held`."""
     if _asked:
         raise Interrupted(_asked[0])
 
 
+_holding = False
 _asked: list[int] = []
 
 
@@ -51,7 +66,8 @@ def _raise(number: int, _: FrameType | None) -> None:
     for one in SIGNALS:
         if signal.getsignal(one) == _raise:
             signal.signal(one, _end)
-    raise Interrupted(number)
+    if not _holding:
+        raise Interrupted(number)
 
 
 def _end(number: int, _: FrameType | None) -> None:

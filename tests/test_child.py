@@ -102,6 +102,7 @@ except Interrupted as error:
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=False)
     assert done.returncode == 128 + signal.SIGTERM, done.stderr
+    assert b"Traceback" not in done.stderr
 
 
 def full_journal() -> Exception:

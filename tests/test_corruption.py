@@ -59,7 +59,7 @@ KEPT, REFUSED = candidate(1).id, candidate(2).id
 READERS: dict[str, Reader] = {
     "config.resolved.json": lambda run: Run(run.root),
     "provenance.json": exported,
-    "wandb.json": tracking.Wandb,
+    "wandb.json": lambda run: tracking.Wandb(run, "offline"),
     "data/splits.json": lambda run: prepare(run.config, run.root),
     "data/train.jsonl": seeded,
     "data/probe.jsonl": evaluated,
@@ -91,7 +91,7 @@ READERS: dict[str, Reader] = {
     "round-001/failures.jsonl": seeded,
     "round-001/round.json": lambda run: run.best_round(),
     "round-001/stages/eval.json": decided,
-    "round-001/stages/curate.json": lambda run: loop._refuse_changes(run, run.config),
+    "round-001/stages/curate.json": lambda run: loop._refuse_changes(run, run.config, []),
     "round-001/stages/train.json": exported,
     "round-002/mix_override.json": lambda run: read_override(run, 2),
     "round-002/seed_override.json": seeded,
@@ -104,6 +104,8 @@ REPAIRS: dict[str, Reader] = {
     "report.html": lambda run: page.write(run, report.build(run)),
     "best_adapter/adapter_model.safetensors": lambda run: loop.keep_best(run, 1),
     "best_adapter/adapter_config.json": lambda run: loop.keep_best(run, 1),
+    "best_adapter/README.md": lambda run: loop.keep_best(run, 1),
+    "best_adapter/provenance.json": lambda run: loop.keep_best(run, 1),
     "round-002/mix_override.json": lambda run: decisions.hand_over(run, 2),
     "round-002/seed_override.json": lambda run: decisions.hand_over(run, 2),
 }
