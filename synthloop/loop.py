@@ -97,12 +97,12 @@ def _refuse_changes(run: Run, config: Config, again: list[Stage]) -> None:
             f"{run.root} was made before runs recorded what their real data held, so nobody can tell whether it "
             "changed. Use --run-dir DIR (or name=NAME) for a new run."
         )
+    if data.exists():  # before the stages: no stage that is redone would split the data anew
+        _compare(run, read_json(data)["settings"], stage_settings(config, "data"), "data")
+        refuse_other_data(config, run.config, run.root)
     for stage in (run.stage(round, name) for round in run.rounds() for name in (*STAGES, "test")):
         if stage.is_complete and stage not in again:
             _compare(run, stage.record()["settings"], stage_settings(config, stage.name), f"{stage.round}/{stage.name}")
-    if data.exists():
-        _compare(run, read_json(data)["settings"], stage_settings(config, "data"), "data")
-        refuse_other_data(config, run.config, run.root)
 
 
 def _compare(run: Run, done: Any, asked: Any, where: str) -> None:

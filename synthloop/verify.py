@@ -30,6 +30,8 @@ from synthloop.store import STAGES, Run, read_rows
 
 SEALED = ("provenance.json", "wandb.json")
 OVERRIDES: dict[str, type[BaseModel]] = {"mix_override.json": MixOverride, "seed_override.json": SeedOverride}
+NOT_OF_A_STAGE = ("reviews.jsonl", *OVERRIDES)
+"""Inputs of stages that people and the loop write."""
 UNRECORDED = ("logs", "stages", *OVERRIDES)
 """What a round's folder holds beside what its stages recorded."""
 
@@ -93,6 +95,8 @@ def _inputs(run: Run, round: int) -> Iterator[str]:
         stage = run.stage(round, name)
         for place, was in (stage.record().get("inputs", {}) if stage.is_complete else {}).items():
             path = run.root / place
+            if path.is_file() and path.name not in NOT_OF_A_STAGE and not integrity.is_recorded(path):
+                yield f"{path}: the record of the stage that wrote it is gone. {redo(round, name)}"
             if path == run.reviews_path or not path.exists() or integrity.digest(path) == was:
                 continue
             if sha256(path) != was:  # what earlier versions recorded of a folder
@@ -119,8 +123,20 @@ def _differing(one: Path, other: Path) -> list[Path]:
     return [one / name for name in sorted(found | wanted) if found.get(name) != wanted.get(name)]
 
 
+def _asked(run: Run, round: int) -> list[str]:
+    """The journal's keys of the replies behind the round's candidates."""
+    path = run.round_dir(round) / "candidates.jsonl"
+    candidates = read_rows(path, Candidate) if integrity.is_recorded(path) else []
+    return list(dict.fromkeys(key for one in candidates for key in one.lineage.get("requests", [])))
+
+
 def _journal(run: Run) -> Iterator[str]:
     if not run.journal_path.exists():
+        if any(_asked(run, round) for round in run.rounds()):
+            yield (
+                f"{run.journal_path}: is missing, and with it the replies behind the candidates. Put it back from a "
+                "copy; without, `trace` cannot show them."
+            )
         return
     try:
         opened = Journal(run.journal_path, "verify")
@@ -131,9 +147,7 @@ def _journal(run: Run) -> Iterator[str]:
         problems = list(journal.problems())
         yield from problems
         for round in [] if problems else run.rounds():
-            path = run.round_dir(round) / "candidates.jsonl"
-            asked = read_rows(path, Candidate) if integrity.is_recorded(path) else []
-            keys = {key: None for one in asked for key in one.lineage.get("requests", [])}
+            keys = _asked(run, round)
             if lost := journal.missing(keys):
                 yield (
                     f"{run.journal_path}: {len(lost)} of {len(keys)} replies behind the candidates of round {round} "

@@ -79,3 +79,10 @@ def test_a_lost_reply_and_a_missing_best_adapter_are_named(root: Path) -> None:
     told = verified(root, 2)
     assert "1 of 1 replies behind the candidates of round 1 are gone" in told
     assert "best_adapter/adapter_config.json: is not that of the best round" in told
+
+
+def test_a_lost_journal_and_a_lost_record_are_named(root: Path) -> None:
+    (root / "journal.sqlite").unlink()
+    assert "journal.sqlite: is missing, and with it the replies" in verified(root, 2)
+    (root / "round-001" / "stages" / "eval.json").unlink()
+    assert "the record of the stage that wrote it is gone. " in verified(root, 2)

@@ -25,7 +25,8 @@ from synthloop.records import Completion, Request
 DROP_AFTER = 3  # failures in a row
 MAX_BACKOFF_S = 30.0
 RETRIED_STATUS = {408, 409, 425, 429}
-REFUSED_STATUS = {401, 403, 404}
+REFUSED_STATUS = {401, 404}
+"""What a server answers to all requests alike: the key, the model or the address is wrong. A 403 may be for one prompt."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +160,7 @@ class EndpointPool:
         if answer.status == 200:
             return self._read(job, answer.content)
         if 300 <= answer.status < 400 and answer.location:
-            raise _http.redirect(url, self._client.shown(answer.location))
+            return _openai.refusal(job.request, _http.redirection(url, self._client.shown(answer.location)))
         said = self._client.shown(f"HTTP {answer.status}: {_http.message(answer.content)}")
         if answer.status >= 500 or answer.status in RETRIED_STATUS:
             overloaded = answer.status in (429, 503)
@@ -181,7 +182,8 @@ class EndpointPool:
             start = self._client.shown(content.decode("utf-8", errors="replace"), 200)
             why = self._client.shown(f"{type(error).__name__}: {error}", 200)
             raise RetryableError(f"unreadable reply ({why}): {start}", charged=True) from error
-        return reply.model_copy(update={"error": reply.error and self._client.shown(reply.error)})
+        hidden = {"text": self._client.hidden(reply.text), "error": reply.error and self._client.shown(reply.error)}
+        return reply.model_copy(update=hidden)
 
     def _retry(self, job: Job, error: RetryableError) -> None:
         job.tries += 1

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import aiohttp
 
-from synthloop.errors import UserError
 from synthloop.storable import loads
 
 # Chosen, not measured.
@@ -72,10 +71,15 @@ class Client:
     async def close(self) -> None:
         await self._session.close()
 
-    def shown(self, text: str, max_length: int = MAX_MESSAGE) -> str:
-        """`text` as it may be stored and shown: without the API key, and cut after `max_length` characters."""
+    def hidden(self, text: str) -> str:
+        """`text` as it may be stored: without the API key."""
         for secret in self._secrets:
             text = text.replace(secret, "[api key]")
+        return text
+
+    def shown(self, text: str, max_length: int = MAX_MESSAGE) -> str:
+        """`text` as it may be shown: without the API key, and cut after `max_length` characters."""
+        text = self.hidden(text)
         return text if len(text) <= max_length else f"{text[:max_length]}..."
 
     @asynccontextmanager
@@ -110,14 +114,14 @@ def _retry_after_s(headers: Mapping[str, str]) -> float:
     return min(float(value), MAX_RETRY_AFTER_S) if value.isdecimal() else 0.0
 
 
-def redirect(url: str, location: str) -> UserError:
-    """The error of a server at `url` that sends us elsewhere, to `location`."""
+def redirection(url: str, location: str) -> str:
+    """What is said of a server at `url` that sends us elsewhere, to `location`."""
     try:
         target = urllib.parse.urlsplit(urllib.parse.urljoin(url, location))
         named = target._replace(netloc=target.netloc.rpartition("@")[2], query="", fragment="").geturl()
     except ValueError:
         named = "an address that can't be read"
-    return UserError(
+    return (
         f"{url} redirects to {named[:MAX_MESSAGE]}. Redirects are not followed: the prompts and the key would go "
         "there. If that is the server you mean, put its address into base_urls."
     )

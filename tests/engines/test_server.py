@@ -15,7 +15,6 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from synthloop import chat
-from synthloop.config import describe
 from synthloop.credentials import without_credentials
 from synthloop.engines import Engine, _openai, complete_all, hf, server, vllm_offline
 from synthloop.engines._endpoints import backoff_s
@@ -23,6 +22,7 @@ from synthloop.engines._managed_server import free_port
 from synthloop.engines.server import ServerEngine
 from synthloop.errors import StageFailed, UserError
 from synthloop.records import Completion, Request
+from synthloop.schema import describe
 from tests.engines.conftest import VLLM_ARGS, ask
 
 STOP = 369  # a token that the tiny model's greedy replies hold
@@ -274,12 +274,29 @@ def test_a_redirect_is_not_followed(endpoints: list[FakeEndpoint], monkeypatch: 
         ("http://[broken", "can't be read"),
     ):
         here.answer, here.location = (lambda body: 307), location
-        with pytest.raises(UserError, match="redirects to") as refused:
-            run([here], asks(1), api_key_env="SOME_KEY")
-        assert here.base_url in str(refused.value)
-        assert named in str(refused.value)
-        assert "hunter2" not in str(refused.value)
+        refused = run([here], asks(1), api_key_env="SOME_KEY")[0]
+        assert refused.error is not None
+        assert f"{here.base_url}/chat/completions redirects to" in refused.error
+        assert named in refused.error
+        assert "hunter2" not in refused.error
     assert there.bodies == []
+
+
+def test_a_prompt_that_is_refused_for_itself_costs_itself_only(endpoints: list[FakeEndpoint]) -> None:
+    for status in (403, 307):
+        endpoints[0].location = "/elsewhere"
+        endpoints[0].answer = lambda body, status=status: status if "number 3" in str(body) else None
+        requests = [ask(f"number {number}", id=str(number)) for number in range(30)]
+        replies = run(endpoints[:1], requests)
+        assert [one.request_id for one in replies if one.finish_reason == "error"] == ["3"]
+
+
+def test_a_key_that_a_model_repeats_is_not_stored(
+    endpoints: list[FakeEndpoint], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOME_KEY", "sk-0123456789")
+    asked = ask("You sent sk-0123456789, did you not?")
+    assert run(endpoints[:1], [asked], api_key_env="SOME_KEY")[0].text == "You sent [api key], did you not?"
 
 
 def test_openai_is_sent_its_own_fields_only(endpoints: list[FakeEndpoint]) -> None:
