@@ -26,7 +26,7 @@ DROP_AFTER = 3  # failures in a row
 MAX_BACKOFF_S = 30.0
 RETRIED_STATUS = {408, 409, 425, 429}
 REFUSED_STATUS = {401, 404}
-"""What a server answers to all requests alike: the key, the model or the address is wrong. A 403 may be for one prompt."""
+"""What a server answers to all requests alike: key, model or address is wrong. A 403 may be for one prompt."""
 
 
 @dataclasses.dataclass(frozen=True)
