@@ -6,8 +6,9 @@
 
 A value of a built-in type, or of `VALUES`, is written down and built anew at the other end, one of a subclass as its
 built-in base. Anything else stays where it is: the other end gets a `Remote`, which stands for it and sends back what
-is done with it. No code of the other process ever runs here, so that it has no say in what its values equal. What a
-call changed in the lists, sets and dicts that it was given is changed in the caller's as well.
+is done with it. It can be done with nothing but objects that were handed over: the other process names no function or
+class to call here. So none of its code ever runs here, and it has no say in what its values equal. What a call changed
+in the lists, sets and dicts that it was given is changed in the caller's as well.
 
 It uses the standard library only, as a copy of it runs in the sandbox (`synthloop/_run_tests.py`).
 
@@ -41,6 +42,9 @@ VALUES = {
 """Classes of the standard library whose objects are data: `__reduce__` gives the arguments that build an equal one."""
 
 BASES = (int, float, complex, str, bytes, bytearray, list, tuple, set, frozenset, dict, range)
+
+CLASSES = {*BASES, bool, object}
+"""Built-in classes that make nothing but data."""
 
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "call": lambda function, args, kwargs: function(*args, **kwargs),
@@ -102,12 +106,19 @@ class Remote:
 
 
 class Peer:
-    """One end of `channel`. The other may ask for the `OPERATIONS` in `allowed`; once it is gone, `ended` is called."""
+    """One end of `channel`; once the other is gone, `ended` is called.
 
-    def __init__(self, channel: socket.socket, allowed: Iterable[str], ended: Callable[[], NoReturn]) -> None:
+    The other may ask for the `OPERATIONS` in `allowed` on what it was handed. It may name exceptions, `classes`, and
+    those that it was handed.
+    """
+
+    def __init__(
+        self, channel: socket.socket, allowed: Iterable[str], ended: Callable[[], NoReturn], classes: Iterable[type]
+    ) -> None:
         self._lines = channel.makefile("rwb")
         self._allowed = frozenset(allowed)
         self._ended = ended
+        self._classes = set(classes)
         self._mine: dict[int, object] = {}
         self._remotes: dict[int, Remote] = {}
         self._errors: dict[str, type[BaseException]] = {}
@@ -138,6 +149,8 @@ class Peer:
         try:
             if message["do"] not in self._allowed:
                 raise PermissionError(f"{message['do']} is not for the other process to ask")
+            if message["with"][0].keys() != {"yours"}:
+                raise PermissionError("only objects that were handed over can be used")
             arguments = self._read(message["with"])
             value = OPERATIONS[message["do"]](*arguments)
             answer = json.dumps({"value": self._write(value), "changed": self._write(arguments)})
@@ -173,6 +186,7 @@ class Peer:
         if kind is types.ModuleType and is_standard(value.__name__):
             return {"module": value.__name__}
         if kind is type and (issubclass(value, BaseException) or getattr(builtins, value.__name__, None) is value):
+            self._classes.add(value)
             return {"class": [cls.__name__ for cls in value.__mro__]}
         if (kind.__module__, kind.__name__) in VALUES:
             return {"made": [kind.__module__, kind.__name__, self._write(value.__reduce__()[1])]}
@@ -222,11 +236,16 @@ class Peer:
         return make(content if isinstance(content, str) else self._read(content))
 
     def _class(self, names: list[str]) -> type:
-        """A built-in class; for a class of exceptions of the other process one made here, below the same built-in."""
+        """A built-in class; for a class of exceptions of the other process one made here, below the same built-in.
+
+        Raises `TypeError` for one that the other process may not name.
+        """
         known = [one if isinstance(one := getattr(builtins, name, None), type) else None for name in names]
         first = next(index for index, one in enumerate(known) if one is not None)
         cls = known[first]
         assert cls is not None
+        if not issubclass(cls, BaseException) and (first or cls not in self._classes):
+            raise TypeError(f"the class {names[0]} can't be used outside the code that names it")
         for name in reversed(names[:first]):
             cls = self._errors.setdefault(name, type(name, (cls,), {}))
         return cls
