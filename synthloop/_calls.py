@@ -1,6 +1,6 @@
 """Two processes that use each other's objects and share none: what crosses is plain data.
 
-    peer = Peer(channel, allowed, ended)                      a socket; the other process has one at its other end
+    peer = Peer(channel, allowed, ended, classes)             a socket; the other process has one at its other end
     double = peer.ask("getattr", solution, "double")          a `Remote`
     double(2)                                                 4, built here from what the other process wrote
 
@@ -78,6 +78,7 @@ class Remote:
         self._peer.ask("setattr", self, name, value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._peer.hand_over(one for one in (*args, *kwargs.values()) if type(one) is type)
         return self._peer.ask("call", self, args, kwargs)
 
     def __iter__(self) -> Any:
@@ -109,7 +110,7 @@ class Peer:
     """One end of `channel`; once the other is gone, `ended` is called.
 
     The other may ask for the `OPERATIONS` in `allowed` on what it was handed. It may name exceptions, `classes`, and
-    those that it was handed.
+    those that were arguments of a call.
     """
 
     def __init__(
@@ -134,6 +135,10 @@ class Peer:
         if message["changed"] != written:
             update(list(arguments), self._read(message["changed"]))
         return self._read(message["value"])
+
+    def hand_over(self, classes: Iterable[type]) -> None:
+        """Let the other process name these classes."""
+        self._classes.update(classes)
 
     def serve(self, first: object) -> NoReturn:
         """Do what the other process asks. It knows `first`, as `remote(0)`."""
@@ -186,7 +191,6 @@ class Peer:
         if kind is types.ModuleType and is_standard(value.__name__):
             return {"module": value.__name__}
         if kind is type and (issubclass(value, BaseException) or getattr(builtins, value.__name__, None) is value):
-            self._classes.add(value)
             return {"class": [cls.__name__ for cls in value.__mro__]}
         if (kind.__module__, kind.__name__) in VALUES:
             return {"made": [kind.__module__, kind.__name__, self._write(value.__reduce__()[1])]}

@@ -112,6 +112,10 @@ NAMES_A_CLASS = {
         "    return answer({'yours': ask('call', call, [{'yours': made['mine']}, []], NONE)['mine']})",
         ["assert apply(lambda f, x: f(*x), 1) == 42"],
     ),
+    "is handed a class by a test's function": (
+        "def apply(f, g):\n    f(int)\n    return g(type, ('A', (), {}))",
+        ["assert apply(lambda x: type(x), lambda f, x: f(*x)).__name__ == 'A'"],
+    ),
     "answers a class": ("def double(x): return answer({'class': ['type']})", ["assert double(1)(2) is int"]),
     "makes a class below a built-in one": (
         "def double(x): return answer({'class': ['A', 'int']})",
