@@ -1,13 +1,14 @@
 """Two processes that use each other's objects and share none: what crosses is plain data.
 
-    peer = Peer(channel, allowed, ended)                      a socket; the other process has one at its other end
+    peer = Peer(channel, allowed, ended, classes)             a socket; the other process has one at its other end
     double = peer.ask("getattr", solution, "double")          a `Remote`
     double(2)                                                 4, built here from what the other process wrote
 
 A value of a built-in type, or of `VALUES`, is written down and built anew at the other end, one of a subclass as its
 built-in base. Anything else stays where it is: the other end gets a `Remote`, which stands for it and sends back what
-is done with it. No code of the other process ever runs here, so that it has no say in what its values equal. What a
-call changed in the lists, sets and dicts that it was given is changed in the caller's as well.
+is done with it. It can be done with nothing but objects that were handed over: the other process names no function or
+class to call here. So none of its code ever runs here, and it has no say in what its values equal. What a call changed
+in the lists, sets and dicts that it was given is changed in the caller's as well.
 
 It uses the standard library only, as a copy of it runs in the sandbox (`synthloop/_run_tests.py`).
 
@@ -42,6 +43,9 @@ VALUES = {
 
 BASES = (int, float, complex, str, bytes, bytearray, list, tuple, set, frozenset, dict, range)
 
+CLASSES = {*BASES, bool, object}
+"""Built-in classes that make nothing but data."""
+
 OPERATIONS: dict[str, Callable[..., Any]] = {
     "call": lambda function, args, kwargs: function(*args, **kwargs),
     "iter": iter,
@@ -74,6 +78,7 @@ class Remote:
         self._peer.ask("setattr", self, name, value)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self._peer.hand_over(one for one in (*args, *kwargs.values()) if type(one) is type)
         return self._peer.ask("call", self, args, kwargs)
 
     def __iter__(self) -> Any:
@@ -102,12 +107,19 @@ class Remote:
 
 
 class Peer:
-    """One end of `channel`. The other may ask for the `OPERATIONS` in `allowed`; once it is gone, `ended` is called."""
+    """One end of `channel`; once the other is gone, `ended` is called.
 
-    def __init__(self, channel: socket.socket, allowed: Iterable[str], ended: Callable[[], NoReturn]) -> None:
+    The other may ask for the `OPERATIONS` in `allowed` on what it was handed. It may name exceptions, `classes`, and
+    those that were arguments of a call.
+    """
+
+    def __init__(
+        self, channel: socket.socket, allowed: Iterable[str], ended: Callable[[], NoReturn], classes: Iterable[type]
+    ) -> None:
         self._lines = channel.makefile("rwb")
         self._allowed = frozenset(allowed)
         self._ended = ended
+        self._classes = set(classes)
         self._mine: dict[int, object] = {}
         self._remotes: dict[int, Remote] = {}
         self._errors: dict[str, type[BaseException]] = {}
@@ -124,6 +136,10 @@ class Peer:
             update(list(arguments), self._read(message["changed"]))
         return self._read(message["value"])
 
+    def hand_over(self, classes: Iterable[type]) -> None:
+        """Let the other process name these classes."""
+        self._classes.update(classes)
+
     def serve(self, first: object) -> NoReturn:
         """Do what the other process asks. It knows `first`, as `remote(0)`."""
         self._mine[0] = first
@@ -138,6 +154,8 @@ class Peer:
         try:
             if message["do"] not in self._allowed:
                 raise PermissionError(f"{message['do']} is not for the other process to ask")
+            if message["with"][0].keys() != {"yours"}:
+                raise PermissionError("only objects that were handed over can be used")
             arguments = self._read(message["with"])
             value = OPERATIONS[message["do"]](*arguments)
             answer = json.dumps({"value": self._write(value), "changed": self._write(arguments)})
@@ -222,11 +240,16 @@ class Peer:
         return make(content if isinstance(content, str) else self._read(content))
 
     def _class(self, names: list[str]) -> type:
-        """A built-in class; for a class of exceptions of the other process one made here, below the same built-in."""
+        """A built-in class; for a class of exceptions of the other process one made here, below the same built-in.
+
+        Raises `TypeError` for one that the other process may not name.
+        """
         known = [one if isinstance(one := getattr(builtins, name, None), type) else None for name in names]
         first = next(index for index, one in enumerate(known) if one is not None)
         cls = known[first]
         assert cls is not None
+        if not issubclass(cls, BaseException) and (first or cls not in self._classes):
+            raise TypeError(f"the class {names[0]} can't be used outside the code that names it")
         for name in reversed(names[:first]):
             cls = self._errors.setdefault(name, type(name, (cls,), {}))
         return cls

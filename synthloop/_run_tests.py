@@ -28,12 +28,14 @@ import types
 from functools import partial
 from typing import Any, NoReturn
 
-from synthloop._calls import OPERATIONS, SOLUTION, Peer, Remote, is_standard
+from synthloop._calls import CLASSES, OPERATIONS, SOLUTION, Peer, Remote, is_standard
 
 MAX_VALUE, MAX_FAILURE = 300, 4000
 """Characters shown of a value, and told of a failure (chosen, not measured)."""
 FOR_THE_SOLUTION = ("call", "iter", "next", "bool", "str", "repr")
 """What the solution may do with functions and iterators that tests pass to it."""
+JUDGES = {"abs", "all", "any", "bool", "isinstance", "cmath", "math"}
+"""Names of Python's own by which tests judge a result: with one of the solution's, any result would do."""
 
 
 def main() -> None:
@@ -47,7 +49,7 @@ def main() -> None:
     tests = json.load(sys.stdin)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     random.seed(0)
-    found = json.dumps(run_tests(tests, Peer(ours, FOR_THE_SOLUTION, partial(end_like, solution))))
+    found = json.dumps(run_tests(tests, Peer(ours, FOR_THE_SOLUTION, partial(end_like, solution), CLASSES)))
     os.write(report, found.encode())
     os._exit(0)  # whatever the tests left behind
 
@@ -70,7 +72,8 @@ def run_solution(channel: socket.socket) -> NoReturn:
     os.closerange(3, channel.fileno())
     os.closerange(channel.fileno() + 1, 1024)
     random.seed(0)
-    Peer(channel, OPERATIONS, partial(os._exit, 0)).serve(load)
+    every = {one for one in vars(builtins).values() if isinstance(one, type)}
+    Peer(channel, OPERATIONS, partial(os._exit, 0), every).serve(load)
 
 
 def load() -> tuple[types.ModuleType, list[str]]:
@@ -99,14 +102,39 @@ class Namespace(dict[str, Any]):
 def borrowed(names: set[str], tests: list[str]) -> tuple[set[str], set[str]]:
     """The names of the solution that tests see, and those that stand for a standard module instead.
 
-    A name that is also a builtin's or a standard module's is the solution's only where the tests use no other one of
-    it: `all` and `math` are the real ones, but a function under test may be called `sum`.
+    A name that is also a builtin's or a standard module's is the solution's only where it is the function under test:
+    where the tests need no other name of the solution, and it is the only such one of the solution that they use. It
+    is none of `JUDGES` either, unless they use nothing else. Raises `NameError` where that doesn't tell which it is.
     """
-    used = names & {node.id for test in tests for node in walk(test) if isinstance(node, ast.Name)}
-    reserved = {name for name in names if hasattr(builtins, name) or is_standard(name)}
-    if not used - reserved:
-        return names, set()
-    return names - reserved, {name for name in reserved if is_standard(name) and not hasattr(builtins, name)}
+    loaded, bound = names_in(tests)
+    reserved = {name for name in loaded | names if hasattr(builtins, name) or is_standard(name)}
+    used = loaded & reserved - bound
+    under_test: set[str] = set()
+    if used & names and not loaded - reserved - (bound - names):
+        under_test = (used - JUDGES or used) & names
+        if len(under_test) != 1:
+            raise NameError(
+                f"it isn't clear which function is tested: the code defines {', '.join(sorted(used & names))}, which "
+                "Python has too. Only the function under test may have such a name"
+            )
+    modules = {name for name in used & names - under_test if not hasattr(builtins, name)}
+    return names - reserved | under_test, modules
+
+
+def names_in(tests: list[str]) -> tuple[set[str], set[str]]:
+    """The names that tests read, and those that they bind."""
+    loaded: set[str] = set()
+    bound: set[str] = set()
+    for node in (node for test in tests for node in walk(test)):
+        if isinstance(node, ast.Name):
+            (loaded if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+        elif isinstance(node, ast.alias):
+            bound.add((node.asname or node.name).partition(".")[0])
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler)) and node.name:
+            bound.add(node.name)
+    return loaded, bound
 
 
 def walk(test: str) -> list[ast.AST]:
@@ -120,10 +148,10 @@ def run_tests(tests: list[str], peer: Peer) -> dict[str, Any]:
     """The report."""
     try:
         solution, names = peer.remote(0)()
+        theirs, standard = borrowed(set(names), tests)
     except BaseException as raised:  # noqa: BLE001 - whatever the solution raises is its result, an exit too
         return report_of(0, 0, described(raised))
     sys.modules["solution"] = solution
-    theirs, standard = borrowed(set(names), tests)
     namespace = Namespace(solution, theirs)
     namespace.update({name: importlib.import_module(name) for name in standard})
     passed = broken = 0

@@ -13,14 +13,17 @@ sees neither tests nor verdict. Therefore
     and items, but equals only itself: test its fields (an instance of a subclass of a built-in class, such as a
     namedtuple or a Counter, is that built-in class's);
   - objects of the tests' own classes reach the code as something that it can call or iterate over;
-  - the code does not see names that tests define, nor do tests see what it prints.
+  - the code does not see names that tests define, nor do tests see what it prints;
+  - a name that Python has too (`sum`, `math`) is Python's, unless it is the only function under test. Where that can't
+    be told, no test passes.
 
 A verdict goes into prompts, which are keys of the journal, so it tells nothing that may differ from run to run: no
 addresses, no output of a program that was stopped, and one text whichever clock stopped it. `random` is seeded. What
 reads the clock, races, or ends just about when its time is up may still be judged differently another time.
 
 Limits: tests know the code by its answers alone, so it passes with answers learnt by heart, and where tests leave the
-judging to it: to another function or a method of its own, or to whether an object of its own is true.
+judging to it: to another function or a method of its own, to whether an object of its own is true, or to whether
+something is `in` what it returns, which may be an endless generator (compare with a list instead).
 """
 
 from __future__ import annotations

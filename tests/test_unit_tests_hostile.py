@@ -79,6 +79,75 @@ PRETENDERS = {
     "the excepthook": "import sys\nsys.excepthook = lambda *a: print('ok')\ndef double(x): raise ValueError",
 }
 
+FINDS_ITS_PEER = """
+import json, sys
+def ask(operation, *arguments):
+    lines = peer()._lines
+    lines.write(json.dumps({"do": operation, "with": arguments}).encode() + b"\\n")
+    lines.flush()
+    return json.loads(lines.readline())["value"]
+def peer():
+    frame = sys._getframe()
+    while type(found := frame.f_locals.get("self")).__name__ != "Peer":
+        frame = frame.f_back
+    return found
+class Answer: pass
+def answer(form):
+    write = peer()._write
+    peer()._write = lambda value: form if isinstance(value, Answer) else write(value)
+    return Answer()
+EQUAL = ["A", {"tuple": [{"class": ["object"]}]}, {"dict": [["__eq__", {"class": ["bool"]}], ["__hash__", None]]}]
+NONE = {"dict": []}
+"""
+
+NAMES_A_CLASS = {
+    "calls a class that it names": (
+        "def double(x):\n    made = ask('call', {'class': ['type']}, EQUAL, NONE)\n"
+        "    return answer({'yours': ask('call', {'yours': made['mine']}, [], NONE)['mine']})",
+        ["assert double(21) == 42"],
+    ),
+    "calls it through a test's function": (
+        "def apply(f, x):\n    call = {'yours': f._number}\n"
+        "    made = ask('call', call, [{'class': ['type']}, {'list': EQUAL}], NONE)\n"
+        "    return answer({'yours': ask('call', call, [{'yours': made['mine']}, []], NONE)['mine']})",
+        ["assert apply(lambda f, x: f(*x), 1) == 42"],
+    ),
+    "is handed a class by a test's function": (
+        "def apply(f, g):\n    f(int)\n    return g(type, ('A', (), {}))",
+        ["assert apply(lambda x: type(x), lambda f, x: f(*x)).__name__ == 'A'"],
+    ),
+    "answers a class": ("def double(x): return answer({'class': ['type']})", ["assert double(1)(2) is int"]),
+    "makes a class below a built-in one": (
+        "def double(x): return answer({'class': ['A', 'int']})",
+        ["assert double(1).__name__ == 'A'"],
+    ),
+    "names what it was not handed": (
+        "def double(x): return answer({'yours': 1})",
+        ["assert double(1)"],
+    ),
+    "uses what it was not handed": (
+        "def double(x): return answer({'yours': ask('iter', ['yours'])['mine']})",
+        ["assert 'yours' in double(1)"],
+    ),
+    "makes an iterator": (
+        "def double(x): return answer({'yours': ask('iter', [42])['mine']})",
+        ["assert 42 in double(1)"],
+    ),
+}
+
+BRINGS_ITS_JUDGE = {
+    "abs": ("def round(x): return 99\ndef abs(x): return 0", ["assert abs(round(2.6) - 3) < 1e-9"]),
+    "abs alone": ("def abs(x): return 0", ["assert abs(round(2.6) - 4) < 1e-9"]),
+    "all": ("def sum(a, b): return 0\ndef all(x): return True", ["assert all(sum(a, 1) == a + 1 for a in (1, 2))"]),
+    "all alone": ("def all(x): return True", ["assert all(sum(a, 1) == a + 1 for a in (1, 2))"]),
+    "all, and no function": ("def all(x): return True", ["assert all(double(a) == a + a for a in (1, 2))"]),
+    "math": (
+        "def copy(x): return 0\nclass math: isclose = staticmethod(lambda *a: True)",
+        ["assert math.isclose(copy(2), 2)"],
+    ),
+    "len": ("def filter(f, x): return 0\ndef len(x): return 2", ["assert len(filter(None, [0, 1, 2])) == 2"]),
+}
+
 ODD = {
     "not UTF-8 on every descriptor": "import os\nfor n in range(64):\n    try: os.write(n, b'\\xff\\xfe\\n')\n"
     "    except OSError: pass",
@@ -145,6 +214,17 @@ HONEST: dict[str, tuple[str, list[str]]] = {
         ],
     ),
     "named like a builtin": ("def sum(a, b): return a + b", ["assert sum(1, 2) == 3"]),
+    "named like a judge": ("def all(x): return list(x)", ["assert all((1, 2)) == [1, 2]"]),
+    "a builtin's name, and another in tests": (
+        "def round(x): return int(x)\ndef abs(x): return max(x, -x)",
+        ["assert abs(round(2.6) - 2) < 1e-9", "import math\nassert math.isclose(round(float('2.6')), 2)"],
+    ),
+    "a module's name": ("def copy(x): return x * 2", ["y = [1]\nassert copy(y) == y + y and len(copy(y)) == 2"]),
+    "a class": ("def of(x): return type(x)", ["assert of(1) is int and of(True) is bool and of([]) is list"]),
+    "a test's class": (
+        "def make(cls, x): return cls(x)",
+        ["class P:\n    def __init__(self, x): self.x = x\nassert make(P, 1).x == 1", "assert make(enumerate, 'a')"],
+    ),
     "state": ("seen = []\ndef add(x): seen.append(x)", ["add(1)\nassert seen == [1]"]),
     "imports": ("import math\ndef root(x): return math.sqrt(x)", ["assert math.isclose(root(2) ** 2, 2)"]),
 }
@@ -155,6 +235,21 @@ def test_code_that_only_pretends_does_not_pass(name: str) -> None:
     found = verdict(PRETENDERS[name])
     assert not found.ok
     assert (found.passed < 3, found.total) == (True, 3)
+
+
+@pytest.mark.parametrize("name", NAMES_A_CLASS)
+def test_code_makes_and_calls_nothing_in_the_process_of_its_tests(name: str) -> None:
+    code, tests = NAMES_A_CLASS[name]
+    found = verdict(FINDS_ITS_PEER + code, tests)
+    assert (found.ok, found.passed) == (False, 0)
+
+
+@pytest.mark.parametrize("name", BRINGS_ITS_JUDGE)
+def test_only_the_function_under_test_may_be_named_like_one_of_pythons(name: str) -> None:
+    code, tests = BRINGS_ITS_JUDGE[name]
+    found = verdict(code, tests)
+    assert (found.ok, found.passed) == (False, 0)
+    assert ("isn't clear which function is tested" in found.feedback) == ("alone" in name or name == "len")
 
 
 @pytest.mark.parametrize("name", ODD)
