@@ -127,8 +127,10 @@ def without_mistakes(
         try:
             return model.model_validate(rest), missing, touched | missing
         except ValidationError as error:
-            for item in error.errors():
-                path = written(item["loc"], rest)
+            paths = [(item, written(item["loc"], rest)) for item in error.errors()]
+            if not all(path for _, path in paths):
+                break  # refused as a whole (a secret is in it), so nothing more is said of any part
+            for item, path in paths:
                 touched.add(str(path[0]))
                 if item["type"] == "missing" and len(path) == 1:
                     rest[str(path[0])] = placeholders[str(path[0])]

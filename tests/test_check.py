@@ -430,3 +430,26 @@ def test_check_loads_no_heavy_package(model: Path, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("where", "override"),
+    [
+        ("roles.teacher.base_urls.0", f"roles.teacher.base_urls=['http://u:{SECRET}@h/v1']"),
+        ("roles.teacher.base_urls.0", f"roles.teacher.base_urls=['http://h/v1?api_key={SECRET}']"),
+        ("roles.teacher.api_key", f"roles.teacher.api_key={SECRET}"),
+        ("student.args.hf_token", f"student.args.hf_token={SECRET}"),
+        ("train.args.hub_token", f"train.args.hub_token={SECRET}"),
+    ],
+)
+def test_a_secret_is_one_line_that_does_not_show_it(where: str, override: str, model: Path, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump(settings(model)), encoding="utf-8")
+    with pytest.raises(UserError) as refused:
+        check_file(config, [override])
+    (line,) = str(refused.value).splitlines()
+    assert where in line
+    assert SECRET not in line
