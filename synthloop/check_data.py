@@ -81,10 +81,8 @@ def _absent_files(ref: PluginRef) -> Iterator[str]:
         named = given.get(split)
         for name in named if isinstance(named, list | tuple) else [named]:
             if isinstance(name, str) and isinstance(folder, str | None):
-                file = Path(folder or "", name)
-                if (
-                    not file.exists() and not Path(folder or "", name.partition("#")[0]).exists()
-                ):  # classification: F#KEY
+                file, before_key = (Path(folder or "", one) for one in (name, name.partition("#")[0]))
+                if not file.exists() and not before_key.exists():
                     yield f"'task.{split}': no such file {file}. A relative path starts at task.path, or where you are."
 
 
