@@ -8,7 +8,7 @@ does not split, prompts longer than the context, recipes that fail in their rehe
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,14 +84,16 @@ def _look(config: Config, intact: Config) -> tuple[list[str], Rows, Rehearsal]:
     return told, rows, rehearsal
 
 
-def _configure(kind: plugins.Kind, name: str, settings: dict[str, Any], path: str) -> Iterator[str]:
-    """Mistakes in one plugin's name or settings."""
+def _configure(
+    kind: plugins.Kind, name: str, settings: dict[str, Any], path: str, beside: Iterable[str] = ()
+) -> Iterator[str]:
+    """Mistakes in one plugin's name or settings; `beside` are the keys that stand beside them."""
     try:
         module = plugins.load(kind, name)
     except UserError as error:
         yield f"'{path}': {error}"
     else:
-        yield from schema.mistakes(module.Config, settings, prefix=f"{path}.")
+        yield from schema.mistakes(module.Config, settings, f"{path}.", beside)
 
 
 def _task(config: Config) -> Iterator[str]:
@@ -100,9 +102,9 @@ def _task(config: Config) -> Iterator[str]:
 
 def _plugins(config: Config) -> Iterator[str]:
     for path, kind, one in _asking(config):
-        yield from _configure(kind, one.name, one.settings, path)
+        yield from _configure(kind, one.name, one.settings, path, type(one).model_fields)
     for path, role in engines(config):
-        yield from _configure("engine", role.engine, role.settings, path)
+        yield from _configure("engine", role.engine, role.settings, path, type(role).model_fields)
 
 
 def _objective(config: Config) -> Iterator[str]:

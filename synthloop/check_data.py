@@ -11,8 +11,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from synthloop import plugins
 from synthloop.check_models import student_row, template_of, tokenizer_folder
-from synthloop.config import Config
+from synthloop.config import Config, PluginRef
 from synthloop.errors import UserError
 from synthloop.model_folder import load_tokenizer, text_config
 from synthloop.records import Example, Message
@@ -43,6 +44,8 @@ class Rows:
 
 def read_rows(config: Config) -> Rows:
     """The rows of the task, split by the rule of the run itself, or the mistake that stands against it."""
+    if absent := tuple(_absent_files(config.task)):
+        return Rows(mistakes=absent)
     try:
         task = open_task(config.task.name, config.task.settings)
     except (UserError, ValidationError):
@@ -63,6 +66,24 @@ def read_rows(config: Config) -> Rows:
         except UserError as error:
             mistakes.append(str(error))
     return Rows(task, published, splits, tuple(f"'task': {one}" for one in mistakes), tuple(dict.fromkeys(warnings)))
+
+
+def _absent_files(ref: PluginRef) -> Iterator[str]:
+    """Files of a task with a setting for each published split that are not there, whatever else is wrong with it."""
+    try:
+        known = plugins.load("task", ref.name).Config.model_fields
+    except UserError:
+        return  # said by the check of plugins
+    given, folder = ref.settings, ref.settings.get("path")
+    if not known.keys() >= set(PUBLISHED) or (folder is None and given.get("dataset") is not None):
+        return
+    for split in PUBLISHED:
+        named = given.get(split)
+        for name in named if isinstance(named, list | tuple) else [named]:
+            if isinstance(name, str) and isinstance(folder, str | None):
+                file, before_key = (Path(folder or "", one) for one in (name, name.partition("#")[0]))
+                if not file.exists() and not before_key.exists():
+                    yield f"'task.{split}': no such file {file}. A relative path starts at task.path, or where you are."
 
 
 @contextmanager

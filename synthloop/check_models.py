@@ -60,15 +60,16 @@ def model_files(config: Config) -> Iterator[str]:
         system = bool(config.task.settings.get("system"))
     for path, role in served_here(config):
         try:
-            for mistake in _model(Path(role.settings["model"]), tokenizer_folder(role), system and path == "student"):
+            for mistake in _model(role.settings["model"], tokenizer_folder(role), system and path == "student"):
                 yield f"'{path}.model': {mistake}"
         except UserError as error:
             yield f"'{path}.model': {error}"
 
 
-def _model(folder: Path, tokenizer: Path, system: bool) -> Iterator[str]:
-    if not looks_local(folder):
+def _model(model: str, tokenizer: Path, system: bool) -> Iterator[str]:
+    if not looks_local(model):
         return
+    folder = Path(model)
     if not folder.is_dir():
         yield f"no such folder {folder}. Expected a Hugging Face model folder or a hub id."
         return
@@ -157,11 +158,8 @@ def _undivided(path: str, folder: Path, size: int) -> Iterator[str]:
 def lora(config: Config) -> Iterator[str]:
     """A rank the engine does not load, and target modules the model does not have."""
     rank = config.train.lora.get("r", 8)
-    if isinstance(rank, bool) or not isinstance(rank, int):
+    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
         return  # said by the objective's own `Config`
-    if rank <= 0:
-        yield f"'train.lora.r' is {rank!r}; expected a whole number above 0."
-        return
     yield from _rank_limit(config, rank)
     yield from _target_modules(config.train.lora.get("target_modules"), Path(config.student.model))
 

@@ -86,6 +86,8 @@ def _first(row: dict[str, Any], known: Sequence[str], asked: str | None, where: 
             f"{where}: 'conversations' (ShareGPT) is not read. Write it as `messages`, turns of "
             '{"role": "user" or "assistant", "content": ...} in place of "from" and "value".'
         )
+    if null := [f"'{name}'" for name in known if name in row]:
+        raise UserError(f"{where}: {', '.join(null)} is null. Give the row its {kind}, or leave the row out.")
     raise UserError(
         f"{where}: none of the fields {', '.join(known)}. Rename one, or for a task set task.{kind} to one that the "
         f"row has: {', '.join(row) or 'it is empty'}."

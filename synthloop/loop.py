@@ -133,7 +133,7 @@ def to_redo(run: Run, where: str) -> list[Stage]:
     """
     head, _, tail = where.rpartition("/")
     rounds = run.rounds()
-    if tail not in (*STAGES, "test") or not rounds or (head and not head.isdigit()):
+    if tail not in (*STAGES, "test") or not rounds or (head and not (head.isascii() and head.isdecimal())):
         raise UserError(f"--from {where}: expected STAGE or ROUND/STAGE, STAGE one of {', '.join((*STAGES, 'test'))}.")
     first = int(head) if head else rounds[-1]
     if first not in rounds:

@@ -175,9 +175,17 @@ def load(kind: Kind, name: str) -> ModuleType:
         raise UserError(
             f"The {kind} '{name}' cannot be imported: {error}. A dotted path must be on PYTHONPATH."
         ) from error
+    except (Exception, SystemExit) as error:  # a plugin's module is the user's code and may raise anything
+        raise UserError(
+            f"The {kind} '{name}' fails while {path} is imported: {type(error).__name__}: {error}"
+        ) from error
     missing = [attribute for attribute in REQUIRED[kind] if not hasattr(module, attribute)]
     if missing:
         raise UserError(f"The {kind} '{name}' ({module.__file__}) lacks {', '.join(missing)}.")
+    if not (isinstance(module.Config, type) and issubclass(module.Config, BaseModel)):
+        raise UserError(
+            f"The {kind} '{name}' ({module.__file__}) has a Config that is no class of pydantic's BaseModel."
+        )
     if kind == "recipe" and (seeds := getattr(module, "SEEDS", "any")) not in SEEDS:
         raise UserError(f"The recipe '{name}' has SEEDS = {seeds!r}; expected one of {', '.join(SEEDS)}.")
     return module

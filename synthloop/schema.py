@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import reprlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -22,25 +22,34 @@ _short.maxstring = _short.maxother = 100
 _short.maxlevel = 3
 
 
-def mistakes(model: type[BaseModel], data: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """One line for everything about `data` that `model` refuses; `prefix` is put before each path."""
+def mistakes(
+    model: type[BaseModel], data: Mapping[str, Any], prefix: str = "", beside: Iterable[str] = ()
+) -> list[str]:
+    """One line for everything about `data` that `model` refuses; `prefix` is put before each path.
+
+    Args:
+        beside: keys that may stand beside those of `model` and are read by another, for the nearest known key.
+    """
     found: list[str] = []
     try:
         model.model_validate(data)
     except ValidationError as error:
-        found = describe(error, model, prefix, data)
+        found = describe(error, model, prefix, data, beside)
     numbers = _no_numbers(model, data, prefix) if isinstance(data, Mapping) else ()
-    return list(dict.fromkeys([*found, *numbers]))
+    told = {line.partition(":")[0] for line in found}
+    return [*found, *(line for path, line in numbers if f"'{path}'" not in told)]
 
 
-def describe(error: ValidationError, model: type[BaseModel], prefix: str = "", data: Any = None) -> list[str]:
+def describe(
+    error: ValidationError, model: type[BaseModel], prefix: str = "", data: Any = None, beside: Iterable[str] = ()
+) -> list[str]:
     """One line a mistake: its path as the user wrote it, what was expected, what was found, the nearest known key."""
     lines: list[str] = []
     for item in error.errors():
         loc = written(item["loc"], data) if data is not None else list(item["loc"])
         path = (prefix + ".".join(map(str, loc))).rstrip(".")
         if item["type"] == "extra_forbidden":
-            known = _fields(model, item["loc"][:-1])
+            known = [*_fields(model, item["loc"][:-1]), *(beside if len(item["loc"]) == 1 else ())]
             lines.append(f"unknown key '{path}'. {did_you_mean(str(loc[-1]), known)}".rstrip())
         elif item["type"] == "value_error":  # a validator of ours: its message says what was found, a line a mistake
             message = item["msg"].removeprefix("Value error, ")
@@ -83,8 +92,8 @@ def _fields(model: type[BaseModel], path: Sequence[Any]) -> list[str]:
     return list(model.model_fields)
 
 
-def _no_numbers(model: type[BaseModel], data: Mapping[str, Any], prefix: str) -> Iterator[str]:
-    """What pydantic takes for a number and nobody means as one: true, false, NaN, infinity."""
+def _no_numbers(model: type[BaseModel], data: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, str]]:
+    """(path, line) for what pydantic takes for a number and nobody means as one: true, false, NaN, infinity."""
     for name, field in model.model_fields.items():
         value, kinds = data.get(name), _kinds(field.annotation)
         if isinstance(value, Mapping) and len(kinds) == 1 and issubclass(kind := next(iter(kinds)), BaseModel):
@@ -92,9 +101,9 @@ def _no_numbers(model: type[BaseModel], data: Mapping[str, Any], prefix: str) ->
         elif not kinds & {int, float} or Any in kinds:
             continue
         elif isinstance(value, bool) and bool not in kinds:
-            yield f"'{prefix}{name}' is {str(value).lower()}; expected a number."
+            yield f"{prefix}{name}", f"'{prefix}{name}' is {str(value).lower()}; expected a number."
         elif isinstance(value, float) and not math.isfinite(value):
-            yield f"'{prefix}{name}' is {value}; expected a finite number."
+            yield f"{prefix}{name}", f"'{prefix}{name}' is {value}; expected a finite number."
 
 
 def _kinds(annotation: Any) -> set[Any]:
@@ -127,8 +136,10 @@ def without_mistakes(
         try:
             return model.model_validate(rest), missing, touched | missing
         except ValidationError as error:
-            for item in error.errors():
-                path = written(item["loc"], rest)
+            paths = [(item, written(item["loc"], rest)) for item in error.errors()]
+            if not all(path for _, path in paths):
+                break  # refused as a whole (a secret is in it), so nothing more is said of any part
+            for item, path in paths:
                 touched.add(str(path[0]))
                 if item["type"] == "missing" and len(path) == 1:
                     rest[str(path[0])] = placeholders[str(path[0])]

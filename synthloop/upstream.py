@@ -16,6 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 from synthloop.annotations import admits, in_words, with_default
 from synthloop.errors import did_you_mean
+from synthloop.ranges import out_of_range
 
 Kind = Literal["sft_config", "dpo_config", "lora_config", "engine_args", "sampling_params", "bitsandbytes_config"]
 
@@ -85,7 +86,7 @@ def accepted(kind: Kind) -> frozenset[str] | None:
 
 
 def mistakes(kind: Kind, settings: Mapping[str, Any]) -> list[str]:
-    """A sentence for each key that the upstream class does not have, and for each value of a kind it does not take."""
+    """A sentence for each key that the upstream class does not have, and for each value it does not take."""
     known, name = fields(kind), f"{_CLASSES[kind][0].package}.{_CLASSES[kind][0].name}"
     if known is None:
         return []
@@ -96,6 +97,8 @@ def mistakes(kind: Kind, settings: Mapping[str, Any]) -> list[str]:
             found.append(f"unknown key '{key}' of {name}. {did_you_mean(key, known)}".rstrip())
         elif annotation is not None and not admits(annotation, value, _options):
             found.append(f"'{key}' is {value!r}; {name} expects {_expected(annotation)}.")
+        elif (expected := out_of_range(kind, key, settings)) is not None:
+            found.append(f"'{key}' is {value!r}; expected {expected}.")
     return found
 
 

@@ -102,6 +102,12 @@ def test_a_good_config_has_no_mistakes(model: Path) -> None:
             "generate.recipes has one entry",
         ),
         ({"task": {"name": "jsonl", "train": "none.jsonl", "test": "none.jsonl", "scorer": "exact"}}, "none.jsonl"),
+        ({"student": {"model": "./nix"}}, "'student.model': no such folder nix"),
+        ({"train": {"args": {"per_device_train_batch_size": 0}}}, "'per_device_train_batch_size' is 0; expected 1 or"),
+        ({"train": {"lora": {"r": 0}}}, "'r' is 0; expected 1 or more"),
+        ({"eval": {"sampling": {"top_p": 0}}}, "'top_p' is 0; expected a number above 0 and up to 1"),
+        ({"student": {"model": "m/m", "args": {"gpu_memory_utilization": 1.2}}}, "'gpu_memory_utilization' is 1.2;"),
+        ({"generate": {"recipes": [{"name": "repair", "shar": 1}]}}, "Did you mean 'share'?"),
     ],
 )
 def test_each_mistake_is_named(model: Path, changes: dict[str, Any], message: str) -> None:
@@ -255,7 +261,7 @@ def test_mistakes_of_all_layers_are_told_at_once_and_once(
     ("changes", "line"),
     [
         ({"task": {"name": "gsm8"}}, "'task': Unknown task 'gsm8'. Did you mean 'gsm8k'?"),
-        ({"task": {"name": "jsonl", "train": "x", "scorer": "regex"}}, "'task': scorer 'regex' needs `pattern`"),
+        ({"task": {"name": "jsonl", "train": __file__, "scorer": "regex"}}, "'task': scorer 'regex' needs `pattern`"),
         (
             {"roles": {"teacher": {"engine": "server", "model": "m"}}},
             "'roles.teacher': there is no server. Give base_urls",
@@ -430,3 +436,56 @@ def test_check_loads_no_heavy_package(model: Path, tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+SECRET = "hunter2"
+
+
+@pytest.mark.parametrize(
+    ("where", "override"),
+    [
+        ("roles.teacher.base_urls.0", f"roles.teacher.base_urls=['http://u:{SECRET}@h/v1']"),
+        ("roles.teacher.base_urls.0", f"roles.teacher.base_urls=['http://h/v1?api_key={SECRET}']"),
+        ("roles.teacher.api_key", f"roles.teacher.api_key={SECRET}"),
+        ("student.args.hf_token", f"student.args.hf_token={SECRET}"),
+        ("train.args.hub_token", f"train.args.hub_token={SECRET}"),
+    ],
+)
+def test_a_secret_is_one_line_that_does_not_show_it(where: str, override: str, model: Path, tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text(yaml.safe_dump(settings(model)), encoding="utf-8")
+    with pytest.raises(UserError) as refused:
+        check_file(config, [override])
+    (line,) = str(refused.value).splitlines()
+    assert where in line
+    assert SECRET not in line
+
+
+@pytest.mark.parametrize("scorer", ["exact", "exakt"])
+def test_every_file_of_the_task_that_is_not_there_is_named(scorer: str, model: Path) -> None:
+    task = {"name": "jsonl", "scorer": scorer, "train": "nope.jsonl", "validation": ["no1", "no2"], "test": "no3"}
+    found = "\n".join(mistakes(settings(model, task=task)))
+    assert all(found.count(f"no such file {name}.") == 1 for name in ("nope.jsonl", "no1", "no2", "no3")), found
+    assert ("unknown scorer" in found) == (scorer == "exakt")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("raise RuntimeError('broken')", "RuntimeError: broken"),
+        ("def (", "SyntaxError"),
+        ("import sys; sys.exit(0)", "SystemExit: 0"),
+        ("Config = 5\ndef run(): ...", "no class of pydantic's BaseModel"),
+    ],
+)
+def test_a_plugin_that_cannot_be_imported_is_named_with_its_error(
+    source: str, message: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_bad").mkdir()
+    (tmp_path / "own_bad" / "recipe.py").write_text(source, encoding="utf-8")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_bad.recipe", raising=False)
+    monkeypatch.delitem(sys.modules, "own_bad", raising=False)
+    (line,) = mistakes(settings(model, generate={"recipes": [{"name": "own_bad.recipe"}]}))
+    assert "own_bad.recipe" in line
+    assert message in line

@@ -97,3 +97,10 @@ def test_self_improvement_is_verified_from_outside() -> None:
     assert all(member.is_student for member in config.committee("teacher"))
     assert {one.name for one in config.generate.recipes} <= {"rejection", "star"}
     assert "verify" in {one.name for one in config.curate.filters}
+
+
+@pytest.mark.parametrize("value", [".inf", "true"])
+def test_what_is_no_number_is_told_once(file: Path, value: str) -> None:
+    with pytest.raises(UserError) as caught:
+        load_config(file, [f"rounds={value}"])
+    assert len(str(caught.value).splitlines()) == 1

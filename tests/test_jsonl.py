@@ -72,7 +72,7 @@ SECOND_LINE: dict[str, tuple[bytes, str]] = {
     "a string": (b'"a"\n', "expected a JSON object, found str"),
     "null": (b"null\n", "expected a JSON object, found NoneType"),
     "an empty object": (b"{}\n", "none of the fields messages, instruction, input"),
-    "input null": (with_input("null"), "none of the fields"),
+    "input null": (with_input("null"), "'input' is null."),
     "input blank": (with_input('" "'), "the field 'input' is blank"),
     "input true": (with_input("true"), "the field 'input' should be text, found True"),
     "input an object": (with_input('{"a": 1}'), "the field 'input' should be text"),

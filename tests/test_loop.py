@@ -478,3 +478,10 @@ def test_a_stages_own_warnings_are_shown(tmp_path: Path, monkeypatch: pytest.Mon
     loop.execute(run, 1, step, watcher)
     assert told == ["warning: a warning"]
     assert "warning: a warning" in (tmp_path / "round-001" / "logs" / "mix.log").read_text()
+
+
+@pytest.mark.parametrize("where", ["²/train", "٣/train", "x/train", "1/nothing"])
+def test_a_stage_to_start_from_that_is_none_is_refused(where: str, tmp_path: Path) -> None:
+    start(tmp_path, {})
+    with pytest.raises(UserError, match="expected STAGE or ROUND/STAGE"):
+        start(tmp_path, {}, restart_from=where)

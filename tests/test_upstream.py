@@ -145,3 +145,31 @@ def test_upstreams_own_defaults_pass() -> None:
             if annotation is not None and isinstance(field.default, str | int | float | bool | list | dict | None):
                 value = getattr(field.default, "value", field.default)
                 assert admits(annotation, value, upstream._options), (kind, field.name, value)
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "bad", "good"),
+    [
+        ("sft_config", "learning_rate", [-1e-4], [0, 1e-4]),
+        ("sft_config", "num_train_epochs", [0, -1], [0.5]),
+        ("sft_config", "per_device_train_batch_size", [0], [1]),
+        ("dpo_config", "gradient_accumulation_steps", [0], [1]),
+        ("sft_config", "max_length", [0], [1, None]),
+        ("lora_config", "r", [0, -8], [1]),
+        ("lora_config", "lora_dropout", [-0.1, 1, 1.0], [0, 0.5]),
+        ("sampling_params", "temperature", [-0.1], [0, 3]),
+        ("sampling_params", "top_p", [0, 1.1], [0.1, 1]),
+        ("sampling_params", "max_tokens", [0], [1, None]),
+        ("engine_args", "gpu_memory_utilization", [0, 1.5], [1, 0.5]),
+        ("engine_args", "max_model_len", [0, -2], [1, -1, None]),
+        ("engine_args", "dtype", ["fp16"], ["auto", "bfloat16"]),
+    ],
+)
+def test_ranges(kind: upstream.Kind, key: str, bad: list[object], good: list[object]) -> None:
+    assert [value for value in bad if "expected" not in "".join(upstream.mistakes(kind, {key: value}))] == []
+    assert [value for value in good if upstream.mistakes(kind, {key: value})] == []
+
+
+def test_steps_stand_in_for_epochs() -> None:
+    assert upstream.mistakes("sft_config", {"num_train_epochs": 0, "max_steps": 5}) == []
+    assert upstream.mistakes("sft_config", {"num_train_epochs": 0, "max_steps": -1}) != []

@@ -1,0 +1,56 @@
+"""What well-known settings of upstream classes may be beyond their type: `check` refuses what cannot work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+
+class Range(NamedTuple):
+    """`admits` gets the value, of the right type and not null, and the settings it stands in."""
+
+    admits: Callable[[Any, Mapping[str, Any]], bool]
+    expected: str
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int) and value > 0
+
+
+_COUNT = Range(lambda value, _: value >= 1, "1 or more")
+_NOT_NEGATIVE = Range(lambda value, _: value >= 0, "0 or more")
+_SHARE = Range(lambda value, _: 0 < value <= 1, "a number above 0 and up to 1")
+
+_TRAINING = {
+    "learning_rate": _NOT_NEGATIVE,
+    "num_train_epochs": Range(
+        lambda value, settings: value > 0 or _is_positive(settings.get("max_steps")),
+        "more than 0, or max_steps above 0",
+    ),
+    "per_device_train_batch_size": _COUNT,
+    "gradient_accumulation_steps": _COUNT,
+    "max_length": _COUNT,
+}
+_DTYPES = ("auto", "half", "float16", "bfloat16", "float", "float32")
+
+RANGES: dict[str, dict[str, Range]] = {
+    "sft_config": _TRAINING,
+    "dpo_config": _TRAINING,
+    "lora_config": {
+        "r": _COUNT,
+        "lora_dropout": Range(lambda value, _: 0 <= value < 1, "a number from 0 to below 1"),
+    },
+    "sampling_params": {"temperature": _NOT_NEGATIVE, "top_p": _SHARE, "max_tokens": _COUNT},
+    "engine_args": {
+        "gpu_memory_utilization": _SHARE,
+        "max_model_len": Range(lambda value, _: value >= 1 or value == -1, "1 or more, or -1 for what fits"),
+        "dtype": Range(lambda value, _: value in _DTYPES, f"one of {', '.join(_DTYPES)}"),
+    },
+}
+"""Kind of `upstream` -> key -> range."""
+
+
+def out_of_range(kind: str, key: str, settings: Mapping[str, Any]) -> str | None:
+    """What is expected of `settings[key]`, whose type is right, where its value is outside; None where it is not."""
+    found, value = RANGES.get(kind, {}).get(key), settings[key]
+    return None if found is None or value is None or found.admits(value, settings) else found.expected
