@@ -19,12 +19,11 @@ from synthloop.config import RecipeRef
 from synthloop.records import Candidate, Rejection, Seed
 from synthloop.store import Run, read_rows
 from tests.generate.runs import build_run
-from tests.generate.sandboxed import can_confine
+from tests.generate.sandboxed import can_confine, skip_unless_confined
 from tests.generate.test_plugins import CONFINED, example
 from tests.stand_ins import CONTEXT, ROOT, long_context_copies
 
 SENTENCE = "[A-Z][a-z]{2,7} has [1-9] [a-z]{3,7} and [1-9] [a-z]{3,7}\\. #### [1-3]"
-RECIPES = [name for name in plugins.names("recipe") if name not in CONFINED or can_confine()]
 NUM_SEEDS = 1
 
 
@@ -36,12 +35,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     args = {"dtype": "float32", "max_model_len": CONTEXT}
     sampling = {"temperature": 0.7, "max_tokens": 4000, "structured_outputs": {"regex": SENTENCE}}
     role = {"engine": "vllm_offline", "model": str(teacher), "args": args, "sampling": sampling}
-    settings = [{**example("recipe", name), "share": 1} for name in RECIPES]
+    names = [name for name in plugins.names("recipe") if name not in CONFINED or can_confine()]
+    settings = [{**example("recipe", name), "share": 1} for name in names]
     run = build_run(
         root / "run",
         student={"model": str(student), "args": args, "sampling": sampling},
         roles={name: role for name in ("teacher", *asked(settings)) if name != "student"},
-        generate={"recipes": settings, "num_seeds": NUM_SEEDS * len(RECIPES), "max_depth": 2},
+        generate={"recipes": settings, "num_seeds": NUM_SEEDS * len(names), "max_depth": 2},
     )
     command = [sys.executable, "-m", "generate.run", "--run", str(run.root), "--round", "1"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
@@ -66,8 +66,10 @@ def by_recipe(run: Run) -> dict[str, tuple[list[Candidate], list[Rejection]]]:
     return found
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", plugins.names("recipe"))
 def test_recipe(run: Run, name: str) -> None:
+    if name in CONFINED:
+        skip_unless_confined()
     seeds = [one for one in read_rows(run.round_dir(1) / "seeds.jsonl", Seed) if one.recipe == name]
     assert len(seeds) == NUM_SEEDS
     candidates, rejections = by_recipe(run)[name]
@@ -89,8 +91,10 @@ def filters(run: Run) -> Any:
         yield ctx
 
 
-@pytest.mark.parametrize("name", [name for name in plugins.names("filter") if name not in CONFINED or can_confine()])
+@pytest.mark.parametrize("name", plugins.names("filter"))
 def test_filter(filters: FilterContext, batch: list[Candidate], name: str) -> None:
+    if name in CONFINED:
+        skip_unless_confined()
     settings = {key: value for key, value in example("filter", name).items() if key != "name"}
     module = plugins.load("filter", name)
     role = {"role": "teacher"} if "role" in module.Config.model_fields else {}
