@@ -20,7 +20,7 @@ from pydantic import BaseModel, Field
 
 from synthloop import plugins, progress
 from synthloop.config import RoleConfig
-from synthloop.engines import complete_all, identity
+from synthloop.engines import complete_all, identity, num_devices
 from synthloop.journal import Journal
 from synthloop.randomness import derive_seed
 from synthloop.records import Completion, Example, Message, Request, Score
@@ -95,7 +95,7 @@ def judge(run: Run, task: Task, examples: Sequence[Example], texts: Sequence[str
 
 def needs_the_device(run: Run, role: str) -> bool:
     """Whether an engine of the role is loaded on this machine, where the student is: here, or by a server we start."""
-    return any(not getattr(member.engine_config(), "base_urls", ()) for member in run.config.committee(role))
+    return any(num_devices(member.engine_config()) > 0 for member in run.config.committee(role))
 
 
 def _ask(

@@ -125,7 +125,7 @@ def refuse_depth(roles: Roles, config: Config, round: int) -> None:
 
 def _holds_device(member: Member) -> bool:
     """Whether the model is loaded on this machine: in this process, or by a server that we start."""
-    return not getattr(member.config, "base_urls", ())
+    return num_devices(member.config) > 0
 
 
 class Engines:
