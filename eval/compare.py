@@ -33,8 +33,10 @@ def compare(one: Path, other: Path) -> dict[str, Any]:
     """Each run's score on the `test` rows both have, and the paired difference one minus other.
 
     Raises:
-        UserError: the runs share no `test` row, so they cannot be compared.
+        UserError: both are one run, or the runs share no `test` row, so they cannot be compared.
     """
+    if one.resolve() == other.resolve():
+        raise UserError(f"{one} and {other} are the same run. Give two runs of the same task, splits and seed.")
     (best_one, left), (best_other, right) = best_predictions(one), best_predictions(other)
     shared = [row_id for row_id in left if row_id in right]
     if not shared:

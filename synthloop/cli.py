@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import sys
+from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Optional
+from typing import TYPE_CHECKING, Annotated, Literal, Optional
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from synthloop.errors import CollapseStop, UserError
-from synthloop.frame import foreground, python, user_errors
+from synthloop.frame import foreground, python, run_loop, user_errors, write_report
 from synthloop.interrupt import catch_signals
 from synthloop.screen import say, visible
 
 if TYPE_CHECKING:
     from synthloop.store import Run
-    from synthloop.terminal import Terminal
 
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     help="Fine-tune a student with a closed synthetic-data loop.",
 )
 
@@ -31,6 +31,19 @@ Overrides = Annotated[Optional[list[str]], typer.Argument(help="key.path=value, 
 RunDir = Annotated[Path, typer.Argument(help="run directory, for example runs/quickstart")]
 RunOption = Annotated[Path, typer.Option("--run", help="run directory")]
 RoundOption = Annotated[int, typer.Option("--round", help="round number")]
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        say(f"synthloop {version('synthloop')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    show_version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True)] = False,
+) -> None:
+    """Options of `synthloop` itself."""
 
 
 @app.command()
@@ -53,48 +66,15 @@ def run(
         console = open_console()
         with loop.open_run(loaded, run_dir or Path("runs") / loaded.name, restart_from) as opened:
             terminal = Terminal(opened, console)
-            last = _run_loop(opened, terminal)
+            last = run_loop(opened, terminal)
             if terminal.num_steps == 0:
                 say("The run is finished: no stage was left to run.")
-            _report(opened, console)
+            write_report(opened, console)
         if (last["stopped_by"] or "").startswith("collapse"):
             best = (
                 f"best round {last['best_round']}" if last["best_round"] else "no round; the untouched student stands"
             )
             raise CollapseStop(f"The run was stopped by the collapse guard ({best}). {last['reaction']}")
-
-
-def _run_loop(opened: Run, terminal: Terminal) -> dict[str, Any]:
-    """The loop with its tracker. However it ends the report is written, where that is possible."""
-    from synthloop import loop, page, report
-    from synthloop.tracking import Tracker
-
-    tracker = Tracker(opened)
-    try:
-        with terminal:
-            last = loop.run_loop(opened, terminal, tracker)
-    except BaseException:
-        try:
-            tracker.close()
-            page.write(opened, report.write(opened))
-        except Exception as error:  # noqa: BLE001 - whatever it is, a person must read what ended the loop
-            say(f"The report could not be written: {error}", sys.stderr)
-        raise
-    tracker.close()
-    return last
-
-
-def _report(opened: Run, console: Console) -> None:
-    """Write report.json and report.html; print the round table, the headline and where the two are."""
-    from synthloop import page, report
-    from synthloop.terminal import closing_lines, round_table
-
-    written = report.write(opened)
-    page.write(opened, written)
-    console.print(round_table(written))
-    say(f"Report: {opened.root / 'report.json'} and {opened.root / 'report.html'}")
-    for line in closing_lines(written):
-        console.print(visible(line), highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -125,7 +105,20 @@ def _stage(run_dir: Path, *commands: list[str]) -> None:
         foreground(*commands)
 
 
+def _opened(run_dir: Path, round_number: int) -> Run:
+    """The run, where `round_number` is one of its rounds or the next. Raises `UserError`."""
+    from synthloop.store import Run
+
+    opened = Run(run_dir)
+    last = max(opened.rounds(), default=0)
+    if not 0 <= round_number <= last + 1:
+        raise UserError(f"--round {round_number}: {run_dir} has the rounds 0 to {last}.")
+    return opened
+
+
 def _python_stage(module: str, run_dir: Path, round_number: int, *more: str) -> None:
+    with user_errors():
+        _opened(run_dir, round_number)
     _stage(run_dir, python(module, "--run", str(run_dir), "--round", str(round_number), *more))
 
 
@@ -145,11 +138,10 @@ def curate(run_dir: RunOption, round_number: RoundOption) -> None:
 def search(run_dir: RunOption, round_number: RoundOption) -> None:
     """Stages `trials` and `search` of one round, for `mix.policy: adaptive`: the ratio to mix by."""
     from synthloop.launch import launch
-    from synthloop.store import Run
 
     where = ["--run", str(run_dir), "--round", str(round_number)]
     with user_errors():
-        config = Run(run_dir).config
+        config = _opened(run_dir, round_number).config
         if config.mix.policy != "adaptive":
             raise UserError(f"{run_dir}: mix.policy is {config.mix.policy}, and only an adaptive mix is searched for.")
         trials = launch(config.train.accelerate, "train.trials", *where)
@@ -180,12 +172,11 @@ def train(
     """Stage `train` of one round, or a plain LoRA training: synthloop train CONFIG --data ROWS.jsonl --output DIR."""
     from synthloop.config import TrainJob, parse
     from synthloop.launch import launch
-    from synthloop.store import Run
     from synthloop.yaml_file import read_yaml
 
     if run_dir is not None and round_number is not None:
         with user_errors():
-            accelerate = Run(run_dir).config.train.accelerate
+            accelerate = _opened(run_dir, round_number).config.train.accelerate
         _stage(run_dir, launch(accelerate, "train.run", "--run", str(run_dir), "--round", str(round_number)))
         return
     with user_errors():
@@ -267,7 +258,7 @@ def report_command(run_dir: RunDir) -> None:
     from synthloop.terminal import open_console
 
     with user_errors():
-        _report(Run(run_dir), open_console())
+        write_report(Run(run_dir), open_console())
 
 
 @app.command("verify")

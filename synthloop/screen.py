@@ -6,10 +6,12 @@ import sys
 from typing import TextIO
 
 _ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+# Embeddings, overrides and isolates: a line would read in another order than it is written. Marks (LRM, RLM) stay.
+_ESCAPES |= {code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))}
 
 
 def visible(text: str) -> str:
-    """`text` with its control characters (C0, DEL, C1; not newline and tab) written out, ESC as `\\x1b`."""
+    """`text` with what steers a terminal written out, ESC as `\\x1b`: C0 (not newline and tab), DEL, C1, reordering."""
     return text.translate(_ESCAPES)
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -274,7 +275,8 @@ class Run:
 
     def rounds(self) -> list[int]:
         """Rounds that have a folder, in order."""
-        return sorted(int(path.name.removeprefix("round-")) for path in self.root.glob("round-[0-9]*"))
+        names = (re.fullmatch(r"round-(\d{3,})", path.name) for path in self.root.glob("round-*"))
+        return sorted(int(name[1]) for name in names if name is not None)
 
     def decided(self) -> list[dict[str, Any]]:
         """The `round.json` of every decided round, in order (round 0, the untouched student, first)."""

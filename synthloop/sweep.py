@@ -57,8 +57,8 @@ def prepare(
     """
     curated = [one for one in run.rounds() if run.stage(one, "curate").is_complete]
     if not curated or (round is not None and round not in curated):
-        where = "no round" if round is None else f"round {round}"
-        raise UserError(f"{run.root}: {where} has curated synthetic data; rounds that have: {curated or 'none'}.")
+        where = "" if round is None else f" in round {round}"
+        raise UserError(f"{run.root}: no curated synthetic data{where}. Rounds that have some: {curated or 'none'}.")
     asked = SweepPlan(
         round=curated[-1] if round is None else round,
         ratios=numbers("--ratios", ratios, float("inf")),

@@ -32,8 +32,8 @@ SEALED = ("provenance.json", "wandb.json")
 OVERRIDES: dict[str, type[BaseModel]] = {"mix_override.json": MixOverride, "seed_override.json": SeedOverride}
 NOT_OF_A_STAGE = ("reviews.jsonl", *OVERRIDES)
 """Inputs of stages that people and the loop write."""
-UNRECORDED = ("logs", "stages", *OVERRIDES)
-"""What a round's folder holds beside what its stages recorded."""
+UNRECORDED = ("logs", "stages", "splits.json", *OVERRIDES)
+"""What a round's folder and that of the data hold beside what was recorded of them."""
 
 
 class Verdict(NamedTuple):
@@ -54,9 +54,10 @@ def verify(run: Run) -> Verdict:
     for path in [run.round_dir(round) / name for round in run.rounds() for name in OVERRIDES]:
         problems += _broken(path, OVERRIDES[path.name])
     if not problems:
+        problems += _strangers(run.root / "data", "no split of the data") if (run.root / "data").exists() else []
         for round in run.rounds():
             problems += _inputs(run, round)
-            problems += _strangers(run, round)
+            problems += _strangers_of_round(run, round)
         problems += [*_journal(run), *_derived(run)]
     return Verdict(num_files, num_stages, list(dict.fromkeys(problems)))
 
@@ -103,16 +104,24 @@ def _inputs(run: Run, round: int) -> Iterator[str]:
                 yield f"{path}: is not what stage {name} of round {round} was made from. {redo(round, name)}"
 
 
-def _strangers(run: Run, round: int) -> Iterator[str]:
-    """Files in the folder of a decided round that nobody recorded, where a stage would read them."""
+def _strangers_of_round(run: Run, round: int) -> Iterator[str]:
+    """Files in the folder of a decided round that nobody recorded, and rounds that no decided one comes before."""
     home = run.round_dir(round)
+    if round > 0 and not run.stage(round - 1, "decide").is_complete:
+        yield f"{home}: round {round - 1}, which comes before it, was not decided. Move it elsewhere."
+    elif run.stage(round, "decide").is_complete:
+        yield from _strangers(home, f"no stage of round {round}")
+
+
+def _strangers(home: Path, producer: str) -> Iterator[str]:
+    """Files of `home` that its records do not speak for, where a stage would read them."""
     known = integrity.ledger(home)
-    for file in files_of(home) if run.stage(round, "decide").is_complete else []:
+    for file in files_of(home):
         name = file.relative_to(home)
         if name.as_posix() in known or name.parts[0] in UNRECORDED or is_temporary(file):
             continue
         if not name.parts[0].endswith(".partial"):
-            yield f"{file}: no stage of round {round} recorded it. Move it elsewhere."
+            yield f"{file}: {producer} recorded it. Move it elsewhere."
 
 
 def _differing(one: Path, other: Path) -> list[Path]:

@@ -53,6 +53,19 @@ def test_a_finished_run_says_so(tmp_path: Path) -> None:
     assert ["The run is finished: no stage was left to run." in one.output for one in said] == [False, True]
 
 
+def test_a_stage_of_a_round_that_is_neither_there_nor_next_is_refused(tmp_path: Path) -> None:
+    root = new_run(tmp_path / "run").root
+    for command, round in (("mix", 9), ("eval", -1), ("train", 3)):
+        done = synthloop(command, "--run", root, "--round", round)
+        assert done.exit_code == 2
+        assert f"--round {round}: {root} has the rounds 0 to 0." in done.output.replace("\n", "")
+    assert "no curated synthetic data in round 9." in synthloop("sweep", root, "--round", 9).output
+
+
+def test_the_version_is_told() -> None:
+    assert synthloop("--version").output.startswith("synthloop 0.")
+
+
 def test_a_run_directory_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("mine")
     done = synthloop("run", *QUICKSTART, "--run-dir", tmp_path)

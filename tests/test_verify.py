@@ -58,7 +58,13 @@ def test_a_stranger_is_named_where_a_stage_would_read_it(root: Path) -> None:
     (root / "round-001" / "extra.jsonl").touch()
     (root / "round-001" / "trials" / "amount-9-seed-0").mkdir()
     write_json(root / "round-001" / "trials" / "amount-9-seed-0" / "trial.json", {})
+    (root / "data" / "more.jsonl").touch()
+    (root / "round-007").mkdir()
+    (root / "round-002.copy").mkdir()  # the name of no round: read by nothing
     told = verified(root, 2)
+    assert "more.jsonl: no split of the data recorded it" in told
+    assert "round-007: round 6, which comes before it, was not decided" in told
+    assert "round-002.copy" not in told
     assert "extra.jsonl: no stage of round 1 recorded it" in told
     assert "amount-9-seed-0/trial.json: no stage of round 1 recorded it" in told
 

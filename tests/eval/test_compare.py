@@ -32,6 +32,12 @@ def finished_run(root: Path, correct: list[bool], start: int = 0) -> Path:
     return root
 
 
+def test_a_run_is_not_compared_with_itself(tmp_path: Path) -> None:
+    one = finished_run(tmp_path / "a", [True])
+    with pytest.raises(UserError, match="the same run"):
+        compare(one, tmp_path / "a" / ".." / "a")
+
+
 def test_two_runs_are_compared_pair_by_pair_on_the_rows_they_share(tmp_path: Path) -> None:
     one = finished_run(tmp_path / "a", [True] * 60 + [False] * 40)
     other = finished_run(tmp_path / "b", [True] * 50 + [False] * 40, start=10)
