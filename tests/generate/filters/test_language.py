@@ -42,3 +42,9 @@ def test_several_languages_and_codes_nobody_knows() -> None:
     assert [one.keep for one in decisions] == [True, True, False]
     with pytest.raises(UserError, match="doesn't know 'english'"):
         language.check(language.Config(allowed=("english",)), batch, None)
+
+
+def test_words_in_title_case_are_read_as_any_others() -> None:
+    title = rows.candidate(input="The Quick Guide To Writing Better Essays For Students", completion="Ja")
+    (decision,) = language.check(language.Config(allowed=("de",)), [title], None)
+    assert decision.reason == "language: the problem is 'en', with confidence 0.94"
