@@ -25,7 +25,7 @@ from functools import cache, partial
 from typing import Any
 
 from eval import numerals
-from synthloop.characters import stands_alone
+from synthloop.characters import find_words, sets_no_spaces, stands_alone
 from synthloop.errors import UserError
 from synthloop.records import Score
 from synthloop.storable import TooDeep, loads, raw_decode
@@ -55,6 +55,39 @@ def final_number(text: str) -> str | None:
         if found := numerals.numbers(line):
             return found[0]
     return numerals.final_number(text)
+
+
+def only_number(text: str) -> str | None:
+    """The number that a reference is from end to end, or after its last `####`; None where that is anything else."""
+    return numerals.only_number(_last_line(text))
+
+
+def stated_number(output: str) -> str | None:
+    """The answer of a worked solution: what is after its last `####`, else its final number.
+
+    None where what should be the answer is something else: `7 x^2 + C`, `3 or 4`, `#### 2 sin t`. That is the line
+    after the mark, or the whole of an output that is no sentence; after its last `=` or `:`.
+    """
+    line = _last_line(output)
+    if _MARK not in output:
+        if len([word for word in find_words(output) if _is_prose(word)]) > 1:
+            return final_number(output)
+        line = re.split("[=:：]", line)[-1] if not re.search(r"[,;]\s", line) else line
+    found = numerals.numbers(line)
+    with_unit = len(found) == 1 and all(word.isdecimal() or _is_prose(word) for word in find_words(line))
+    return numerals.only_number(line) or (found[0] if with_unit else None)
+
+
+def _last_line(text: str) -> str:
+    return text.rsplit(_MARK, 1)[-1].strip().split("\n", 1)[0]
+
+
+_MATHS = re.compile("sin|cos|tan|cot|sec|csc|ln|log|exp|sqrt|[dt]?frac|pi|hundred|thousand|[mb]illion|dozen|or")
+
+
+def _is_prose(word: str) -> bool:
+    """Whether `word` is one of a sentence, or a unit, and no variable, sign or function."""
+    return word[0].isalpha() and not _MATHS.fullmatch(word) and (len(word) > 1 or sets_no_spaces(word))
 
 
 def exact(reference: str | None, text: str, *, ignore_case: bool = False) -> Score:

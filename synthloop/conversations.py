@@ -14,6 +14,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from synthloop.errors import UserError, did_you_mean
@@ -147,7 +148,7 @@ def field(row: dict[str, Any], name: str, where: str) -> Any:
 
 
 def text_field(row: dict[str, Any], name: str, where: str) -> str:
-    """`row[name]` as text that is not blank; numbers are written out. Raises `UserError` for anything else."""
+    """`row[name]` as text that is not blank; numbers are written out (0.00001). Raises `UserError` for all else."""
     value = field(row, name, where)
     if isinstance(value, str) and not value.strip():
         raise UserError(f"{where}: the field '{name}' is blank ({value!r:.40}); expected text.")
@@ -155,4 +156,4 @@ def text_field(row: dict[str, Any], name: str, where: str) -> str:
         raise UserError(f"{where}: the field '{name}' should be text, found {value!r:.200}.")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{where}: the field '{name}' should be text, found {value}: an empty cell?")
-    return str(value)
+    return format(Decimal(repr(value)), "f") if isinstance(value, float) else str(value)

@@ -32,7 +32,7 @@ from typing import Any
 
 from pydantic import field_validator, model_validator
 
-from eval.scoring import SCORERS, Scorer, named_scorer
+from eval.scoring import SCORERS, Scorer, named_scorer, only_number, stated_number
 from eval.tasks._sources import SplitConfig, hub_rows, local_rows
 from synthloop.conversations import OUTPUTS, Conversation, Unread, field, read_conversation, text_field
 from synthloop.errors import UserError, did_you_mean
@@ -103,9 +103,7 @@ class Config(SplitConfig):
         if self.labels or self.scorer != "choice":
             return self.labels
         rows = (located for split in ("train", "validation", "test") for located in _rows(self, split))
-        return tuple(
-            sorted({_answer(self, row, where, _read(self, row, where).turns[-1]["content"]) for where, row in rows})
-        )
+        return tuple(sorted({_answer(self, row, where, _read(self, row, where)) for where, row in rows}))
 
     @cached_property
     def score(self) -> Scorer:
@@ -115,17 +113,27 @@ class Config(SplitConfig):
         return {"labels": self.known_labels} if self.scorer == "choice" else {}
 
 
+class _NoNumber(UserError):
+    """What scorer `numeric` would compare is not one number from end to end."""
+
+
 def load(cfg: Config, split: str) -> Iterator[Example]:
     """The rows of the split, in file order. Rows whose own output the scorer calls wrong, and fields that are not read,
     are counted and warned of.
 
     Raises:
         UserError: a file is missing, empty or does not parse, a field is missing or of another kind (file and line are
-            named), an answer that no reply could equal, or a split whose every output is wrong.
+            named), an answer that no reply could equal, a numeric answer that is no number (with their count), or a
+            split whose every output is wrong.
     """
     rows, wrong, unread = 0, [], Unread()
+    no_numbers: list[_NoNumber] = []
     for where, row in _rows(cfg, split):
-        example = _example(cfg, row, where, unread)
+        try:
+            example = _example(cfg, row, where, unread)
+        except _NoNumber as error:
+            no_numbers.append(error)
+            continue
         assert example.answer is not None
         if cfg.scorer != "regex" and not cfg.score(example.answer, example.answer).correct:
             raise UserError(f"{where}: the answer {example.answer!r} can never be matched by scorer '{cfg.scorer}'.")
@@ -133,6 +141,12 @@ def load(cfg: Config, split: str) -> Iterator[Example]:
         if not cfg.score(example.answer, example.completion).correct:
             wrong.append(f"{where}: {example.completion[-80:]!r} against the answer {example.answer!r}")
         yield example
+    if no_numbers:
+        raise UserError(
+            f"{len(no_numbers)} of {rows + len(no_numbers)} answers of '{split}' are not one number from end to end, "
+            f"which scorer 'numeric' needs; the first: {no_numbers[0]}. Write the number alone (units can go into the "
+            "output), leave these rows out, or set task.scorer=exact."
+        )
     if str(unread):
         log.warning("task: fields of '%s' that are not read: %s. Name them in task.ignore if so meant.", split, unread)
     if wrong and len(wrong) == rows:
@@ -179,7 +193,7 @@ def _example(cfg: Config, row: dict[str, Any], where: str, unread: Unread) -> Ex
         cfg,
         input=shown[-1]["content"],
         completion=reply["content"],
-        answer=_answer(cfg, row, where, reply["content"]),
+        answer=_answer(cfg, row, where, found),
         slice=None if group is None else str(group),
     )
     return _with_turns(cfg, example, shown) if found.is_chat else example
@@ -196,13 +210,22 @@ def _with_turns(cfg: Config, example: Example, turns: Sequence[Message]) -> Exam
     return example.model_copy(update={"id": whole.id, "messages": tuple(shown)})
 
 
-def _answer(cfg: Config, row: dict[str, Any], where: str, output: str) -> str:
+def _answer(cfg: Config, row: dict[str, Any], where: str, found: Conversation) -> str:
     """The short value the scorer compares: the answer field, else what the scorer finds in the output."""
-    if cfg.answer is not None or row.get("answer") is not None:
-        return _text(cfg, row, cfg.answer or "answer", where).strip()
+    output = found.turns[-1]["content"]
+    name = cfg.answer or "answer"
+    if (cfg.answer is not None or row.get(name) is not None) and not (cfg.scorer == "numeric" and name in found.read):
+        answer = _text(cfg, row, name, where).strip()
+        if cfg.scorer == "numeric" and only_number(answer) is None:
+            raise _NoNumber(f"{where}: {answer[-80:]!r}")
+        return answer
     if cfg.scorer == "choice":
         return output.strip()
     parsed = cfg.score(None, output).parsed
+    if cfg.scorer == "numeric" and parsed is not None:
+        if (stated := stated_number(output)) is None:
+            raise _NoNumber(f"{where}: {output[-80:]!r}")
+        return stated
     if parsed is None:
         raise UserError(
             f"{where}: scorer '{cfg.scorer}' finds no answer in the output {output[-80:]!r}. Set task.answer."
