@@ -20,7 +20,7 @@ import contextlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
@@ -140,6 +140,31 @@ def choice(labels: tuple[str, ...]) -> Scorer:
     return score
 
 
+def refuse_alike(labels: Mapping[str, int], remedy: str) -> None:
+    """Raise `UserError` where labels differ in case, width, spaces or characters that can't be seen only.
+
+    `choice` would take one for the other, so that an answer with one of them could never be right. `labels` are with
+    the number of their rows; `remedy` is a format string over `one` and `other`.
+    """
+    for one, other in alike(labels):
+        raise UserError(
+            f"The labels {one!r} ({labels[one]} rows) and {other!r} ({labels[other]} rows) differ in case, width or "
+            f"spaces only, which replies are not told apart by. {remedy.format(one=one, other=other)}"
+        )
+
+
+def alike(names: Iterable[str]) -> list[tuple[str, str]]:
+    """(first, other) of `names` that look the same but for case, width, spaces and invisible characters."""
+    first: dict[str, str] = {}
+    pairs = []
+    for name in names:
+        plain = unicodedata.normalize("NFKC", name).casefold()
+        key = " ".join("".join(one for one in plain if unicodedata.category(one) != "Cf").split())
+        if first.setdefault(key, name) != name:
+            pairs.append((first[key], name))
+    return pairs
+
+
 _ANSWER_MARK = re.compile(r"\banswer(?:\s+is|\s*[:：]|\*+\s*[:：])[\s*:：]*", re.IGNORECASE)
 _SENTENCE_END = re.compile(r"[.!?;](?:\s|$)|[。！？；]")
 _DECORATION = " \t$*_`'\"“”‘’([{}。.!！"
@@ -223,7 +248,7 @@ def _closing(text: str, start: int) -> int:
 
 
 def _written(value: Any) -> str:
-    return json.dumps(_whole_floats(value), sort_keys=True, ensure_ascii=False)
+    return unicodedata.normalize("NFC", json.dumps(_whole_floats(value), sort_keys=True, ensure_ascii=False))
 
 
 def _whole_floats(value: Any) -> Any:

@@ -88,6 +88,7 @@ _FRACTION = re.compile(r"(?<=\d)([¼-¾⅐-⅞])")
 class _Patterns(NamedTuple):
     """Regular expressions that know all of Unicode; made when the first text needs them, which takes some 30 ms."""
 
+    outside: str
     word: re.Pattern[str]
     piece: re.Pattern[str]
     spaceless: re.Pattern[str]
@@ -116,6 +117,7 @@ def _unicode() -> _Patterns:
         if category[0] in "LN" and run[0] <= last and first <= run[-1]
     )
     return _Patterns(
+        outside=rf"[^\W{spaceless}]|{mark}",
         word=re.compile(
             rf"\d+|[^\W{spaceless}]+(?:{mark}+[^\W{spaceless}]*)*|[{spaceless}]{mark}*|{mark}+|{sign}|{SIGN_HERE}"
         ),
@@ -130,6 +132,20 @@ def _unicode() -> _Patterns:
 
 def _category(code: int) -> str:
     return unicodedata.category(chr(code))
+
+
+def whole_word(word: str) -> str:
+    """A pattern of `word` where it `stands_alone`."""
+    borders = [in_word(end) and not sets_no_spaces(end) for end in (word[0], word[-1])]
+    before, after = (
+        rf"(?{way}{_unicode().outside})" if one else "" for way, one in zip(("<!", "!"), borders, strict=True)
+    )
+    return before + re.escape(word) + after
+
+
+def spaceless_letter() -> str:
+    """A pattern of a letter of a script that sets no spaces between words."""
+    return _unicode().spaceless.pattern
 
 
 def fold(text: str) -> str:

@@ -6,6 +6,7 @@ digits, a thousand levels of nesting) is refused here, with file and line, and n
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -72,8 +73,7 @@ def read_jsonl(path: Path, max_bytes: int | None = MAX_LINE_BYTES) -> Iterator[t
     with _opened(path) as stream:
         while line := stream.readline(-1 if max_bytes is None else max_bytes + 1):
             number += 1
-            if number == 1:
-                line = line.removeprefix(_BOM)
+            line = line.removeprefix(_BOM)  # also inside: files that were joined bring one each
             if not line.strip():
                 continue
             try:
@@ -181,12 +181,14 @@ def _opened(path: Path) -> io.BufferedReader:
 
 
 def read_text(path: Path, encoding: str = "utf-8", remedy: str = "Save it as UTF-8.") -> str:
-    """The text of a file, without a BOM. Raises `UserError` where it is missing or not in `encoding`."""
+    """The text of a file, without a byte order mark. Raises `UserError` where it is missing or not in `encoding`."""
     require_file(path, "a text file")
     with _opened(path) as stream:
         data = stream.read()
+    if data.startswith(_BOM) and codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig"):
+        raise UserError(f"{path}: begins with the byte order mark of UTF-8, so it is not {encoding}.")
     try:
-        return data.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+        return data.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(

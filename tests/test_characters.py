@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthloop.characters import count_words, find_words
+from synthloop.characters import count_words, find_words, stands_alone, whole_word
 
 DIFFERENT = """
     7 × 3¦7 ÷ 3    7 − 3¦7 × 3    7·3¦73    8 ∕ 2¦82    x ≥ 1¦x ≤ 1    x ≠ 1¦x = 1    x ≈ 1¦x = 1    p → q¦p ← q
@@ -76,3 +77,10 @@ def test_a_mark_belongs_to_its_letter(letter: str, mark: str) -> None:
 )
 def test_count_words(text: str, count: int) -> None:
     assert count_words(text) == count
+
+
+@given(st.text("aé雨ดีि1 -", min_size=1, max_size=3), st.text("aé雨ดีि1 -", max_size=8))
+def test_a_whole_word_is_found_just_where_it_stands_alone(word: str, text: str) -> None:
+    anywhere = [match.start() for match in re.finditer(f"(?={re.escape(word)})", text)]
+    whole = [match.start() for match in re.finditer(f"(?={whole_word(word)})", text)]
+    assert whole == [start for start in anywhere if stands_alone(text, start, start + len(word))]

@@ -26,13 +26,14 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 from pydantic import field_validator, model_validator
 
-from eval.scoring import SCORERS, Scorer, named_scorer, only_number, stated_number
+from eval.scoring import SCORERS, Scorer, alike, named_scorer, only_number, refuse_alike, stated_number
 from eval.tasks._sources import SplitConfig, hub_rows, local_rows
 from synthloop.conversations import OUTPUTS, Conversation, Unread, field, read_conversation, text_field
 from synthloop.errors import UserError, did_you_mean
@@ -101,9 +102,12 @@ class Config(SplitConfig):
     def known_labels(self) -> tuple[str, ...]:
         """For `choice`: the given labels, else every answer of the data, sorted. Empty for other scorers."""
         if self.labels or self.scorer != "choice":
+            refuse_alike(Counter(self.labels), "Leave one of them out of task.labels.")
             return self.labels
         rows = (located for split in ("train", "validation", "test") for located in _rows(self, split))
-        return tuple(sorted({_answer(self, row, where, _read(self, row, where)) for where, row in rows}))
+        counts = Counter(_answer(self, row, where, _read(self, row, where)) for where, row in rows)
+        refuse_alike(counts, "Write {one!r} in all rows.")
+        return tuple(sorted(counts))
 
     @cached_property
     def score(self) -> Scorer:
@@ -127,6 +131,7 @@ def load(cfg: Config, split: str) -> Iterator[Example]:
             split whose every output is wrong.
     """
     rows, wrong, unread = 0, [], Unread()
+    slices: Counter[str] = Counter()
     no_numbers: list[_NoNumber] = []
     for where, row in _rows(cfg, split):
         try:
@@ -138,6 +143,7 @@ def load(cfg: Config, split: str) -> Iterator[Example]:
         if cfg.scorer != "regex" and not cfg.score(example.answer, example.answer).correct:
             raise UserError(f"{where}: the answer {example.answer!r} can never be matched by scorer '{cfg.scorer}'.")
         rows += 1
+        slices.update([example.slice] if example.slice is not None else [])
         if not cfg.score(example.answer, example.completion).correct:
             wrong.append(f"{where}: {example.completion[-80:]!r} against the answer {example.answer!r}")
         yield example
@@ -149,6 +155,9 @@ def load(cfg: Config, split: str) -> Iterator[Example]:
         )
     if str(unread):
         log.warning("task: fields of '%s' that are not read: %s. Name them in task.ignore if so meant.", split, unread)
+    for one, other in alike(slices):
+        told = f"{one!r} ({slices[one]} rows) and {other!r} ({slices[other]} rows)"
+        log.warning("task: slices of '%s' that differ in case, width or spaces only are scored apart: %s.", split, told)
     if wrong and len(wrong) == rows:
         raise UserError(f"scorer '{cfg.scorer}' calls every output of '{split}' wrong. Is it the right one? {wrong[0]}")
     if wrong:

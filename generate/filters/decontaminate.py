@@ -8,7 +8,8 @@
 | (after Tülu 3, Lambert et al., 2024, arXiv:2411.15124), numbers all alike      | sentences, swapped numbers          |
 | a problem shares `long_ngram` words in a row, numbers as they are             | a passage within a longer text      |
 | (GPT-3, Brown et al., 2020, arXiv:2005.14165, appendix C)                     |                                     |
-| a problem of fewer than `min_words` words is the same, numbers as they are    | 'walk V;PST', but not 'talk V;PST'  |
+| a problem of fewer than `min_words` words is the same, numbers as they are,   | 'walk V;PST', but not 'talk V;PST'; |
+| or from 4 words on is whole sentences of a longer text                        | 'Q: What is 12 + 7?'                |
 
 Tülu 3 takes 8-grams; runs of 5 words survive moved sentences. Measured on GSM8K, 200 test items planted among 5,000
 training rows (`python -m scripts.bench_curate --contamination DATA_DIR`): refused were all exact, one-word-changed and
@@ -29,9 +30,9 @@ Limits: translations pass, and number words are English ones. One word changed i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from generate.curation import HELD_OUT, KEEP, FilterContext, refuse
@@ -98,11 +99,26 @@ class HeldOut:
             name, held = self._texts[passages[row].holder]
             passage = min(ngrams(texts[row], size) & ngrams(held, size))
             decisions[row] = refuse(f"{size}-gram: {passage!r} of {name}", passages[row].share)
-        for row in np.flatnonzero(sets.lengths == 0) if self._short else ():
-            words = normalise(texts[row])
-            if words in self._short:
+        for row in (row for row in range(len(texts)) if self._short and decisions[row].keep):
+            words = next((one for one in _sentences(texts[row]) if one in self._short), None)
+            if words is not None:
                 decisions[row] = refuse(f"same text: {words!r} is {self._short[words]}", 1.0)
         return decisions
+
+
+_SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+|(?<=[。！？：；])|[\n\"“”«»]+")
+_MIN_SENTENCE_WORDS, _MAX_SENTENCES = 4, 3  # chosen: shorter ones are said by chance
+
+
+def _sentences(text: str) -> Iterator[str]:
+    """The whole text, and each run of sentences in it that is not too short to say; normalised."""
+    yield normalise(text)
+    parts = [normalise(one) for one in _SENTENCE_END.split(text) if one]
+    for first in range(len(parts)):
+        for last in range(first + 1, min(first + _MAX_SENTENCES, len(parts)) + 1):
+            run = " ".join(parts[first:last])
+            if run.count(" ") + 1 >= _MIN_SENTENCE_WORDS:
+                yield run
 
 
 def _passages(hashed: Words, size: int) -> Ragged:

@@ -43,7 +43,8 @@ def _check(cfg: Config, one: Candidate, ctx: FilterContext) -> Decision:
         return refuse(f"wrong: the completion says {score.parsed!r}, the answer is {one.answer!r}", score.value)
     if one.gold:
         return KEEP
-    num_for = sum(vote == one.answer or (vote and ctx.task.score(example, vote).correct) for vote in one.votes)
+    votes = [vote for vote in one.votes if vote is not None]
+    num_for = sum(vote == one.answer or ctx.task.score(example, vote).correct for vote in votes)
     agreement = num_for / len(one.votes) if one.votes else 0.0
     if num_for < cfg.min_votes:
         return refuse(f"too few votes: {num_for} of {len(one.votes)} for {one.answer!r}", agreement)

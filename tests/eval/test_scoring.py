@@ -234,3 +234,7 @@ def test_named_scorers_say_what_they_need() -> None:
         named_scorer("regex")
     with pytest.raises(UserError, match="Unknown scorer 'nummeric'"):
         named_scorer("nummeric")
+
+
+def test_json_text_is_equal_however_its_accents_are_written() -> None:
+    assert json_equal('{"a": "caf\u00e9"}', '{"a": "cafe\u0301"}').correct
