@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
-from eval import numerals
+from synthloop import numerals
 from synthloop.characters import find_words, sets_no_spaces, stands_alone
 from synthloop.errors import UserError
 from synthloop.records import Score
@@ -39,7 +39,7 @@ def numeric(reference: str | None, text: str) -> Score:
     """Whether the final number of `text` is the reference's: the scorer of GSM8K.
 
     The final number is the first one on the line after the last `####`, else the last number of the text
-    (lm-evaluation-harness's 'flexible-extract'). What is a number, and what is none, says `eval/numerals.py`:
+    (lm-evaluation-harness's 'flexible-extract'). What is a number, and what is none, says `synthloop/numerals.py`:
     `$1,000.`, `1 000`, `1e3` and `1000.00` are all '1000', `1/2` is '0.5', and `3,5` or `12:30` are no answer.
 
     Limits: units are ignored (`5%` equals `5`, `5 m` equals `5 km`). Spelled-out numbers are not read.

@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from generate.asking import Asker
 from synthloop.characters import count_words, spaceless_letter
 from synthloop.errors import UserError
-from synthloop.jsonl import read_jsonl, read_text
+from synthloop.jsonl import BYTE_ORDER_MARK, read_jsonl, read_text
 from synthloop.records import Seed
 
 SUFFIXES = (".txt", ".md")
@@ -98,7 +98,7 @@ def _documents(path: Path) -> Iterator[tuple[str, str, str]]:
         for number, row in read_jsonl(path):
             if not isinstance(row.get("text"), str):
                 raise UserError(f"{path}, line {number}: expected a string `text`, found the keys {sorted(row)}.")
-            yield f"{path.name}:{number}", str(row.get("title", "")), row["text"]
+            yield f"{path.name}:{number}", str(row.get("title", "")), row["text"].removeprefix(BYTE_ORDER_MARK)
     else:
         raise UserError(
             f"documents: expected a folder or a .jsonl file, found {'neither' if path.exists() else 'nothing'} at "

@@ -18,6 +18,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 from synthloop.errors import UserError, did_you_mean
+from synthloop.jsonl import BYTE_ORDER_MARK
 from synthloop.records import Message
 
 PROBLEMS = ("messages", "instruction", "input", "prompt", "question")
@@ -107,7 +108,7 @@ def read_turns(row: dict[str, Any], name: str, role: str, where: str) -> list[Me
                 f"{where}: '{name}' should hold turns of `role` ({', '.join(ROLES)}) and `content` (text) alone, found "
                 f"{turn!r:.200}."
             )
-    return [Message(role=turn["role"], content=turn["content"]) for turn in value]
+    return [Message(role=turn["role"], content=turn["content"].removeprefix(BYTE_ORDER_MARK)) for turn in value]
 
 
 class Unread:
@@ -156,4 +157,6 @@ def text_field(row: dict[str, Any], name: str, where: str) -> str:
         raise UserError(f"{where}: the field '{name}' should be text, found {value!r:.200}.")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{where}: the field '{name}' should be text, found {value}: an empty cell?")
-    return format(Decimal(repr(value)), "f") if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return format(Decimal(repr(value)), "f")
+    return str(value).removeprefix(BYTE_ORDER_MARK)

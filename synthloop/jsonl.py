@@ -21,6 +21,7 @@ from synthloop.storable import MAX_DEPTH
 
 MAX_LINE_BYTES = 8 * 2**20  # chosen: some two million tokens, more than a model's context holds
 _BOM = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = "\ufeff"
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 MAGIC = {
@@ -188,7 +189,7 @@ def read_text(path: Path, encoding: str = "utf-8", remedy: str = "Save it as UTF
     if data.startswith(_BOM) and codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig"):
         raise UserError(f"{path}: begins with the byte order mark of UTF-8, so it is not {encoding}.")
     try:
-        return data.decode(encoding).removeprefix("\ufeff")
+        return data.decode(encoding).removeprefix(BYTE_ORDER_MARK)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(

@@ -66,7 +66,6 @@ SECOND_LINE: dict[str, tuple[bytes, str]] = {
     "two objects": (GOOD.strip() + GOOD, "not valid JSON (Extra data at column 32)"),
     "a comma after it": (GOOD.strip() + b",\n", "not valid JSON (Extra data"),
     "a comment": (b"# a comment\n", "not valid JSON"),
-    "a BOM in the middle": (b"\xef\xbb\xbf" + GOOD, "not valid JSON"),
     "a list": (b"[1]\n", "expected a JSON object, found list"),
     "a number": (b"4\n", "expected a JSON object, found int"),
     "a string": (b'"a"\n', "expected a JSON object, found str"),
@@ -132,6 +131,7 @@ FILES: dict[str, tuple[bytes, str]] = {
 
 TAKEN: dict[str, tuple[bytes, str]] = {
     "a BOM at the start": (b"\xef\xbb\xbf" + GOOD, "2+2"),
+    "files that were joined": (b"\xef\xbb\xbf" + GOOD + b"\xef\xbb\xbf" + GOOD, "2+2"),
     "Windows line ends": (GOOD.replace(b"\n", b"\r\n"), "2+2"),
     "no line end": (GOOD.strip(), "2+2"),
     "blank lines between": (b"\n" + GOOD + b"  \n", "2+2"),

@@ -23,8 +23,7 @@ from typing import Any
 
 from pydantic import model_validator
 
-from eval.numerals import only_number
-from eval.scoring import numeric
+from eval.scoring import numeric, only_number
 from eval.tasks._sources import SourceConfig, hub_rows, local_rows
 from synthloop.conversations import text_field
 from synthloop.errors import UserError

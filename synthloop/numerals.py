@@ -88,25 +88,36 @@ def final_number(text: str) -> str | None:
 
 
 def _matches(text: str) -> list[re.Match[str]]:
-    return [match for match in _TOKEN.finditer(_plain(text)) if match.lastgroup]
+    return [match for match in _TOKEN.finditer(plain(text)) if match.lastgroup]
 
 
 def only_number(text: str) -> str | None:
     """The number that `text` is from end to end, but for spaces, a currency, `%` and a full stop; else None."""
-    bare = _plain(text).strip().removeprefix("\\boxed{").removesuffix("}").strip("$ ")
+    bare = plain(text).strip().removeprefix("\\boxed{").removesuffix("}").strip("$ ")
     match = _TOKEN.match(bare)
     rest = bare[match.end() :].strip() if match and match.lastgroup else None
     return _value(match) if match and rest in ("", ".", "%", "%.", "€", "£", "¥", "₹") else None
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """`text` with ASCII digits, signs and separators, LaTeX's way of writing numbers undone."""
     if not text.isascii():
         text = "".join(str(unicodedata.digit(c)) if c.isdecimal() else c for c in text.translate(_CHARACTERS))
-    for pattern, plain in _LATEX:
-        text = pattern.sub(plain, text)
+    for pattern, written in _LATEX:
+        text = pattern.sub(written, text)
     text = _VULGAR.sub(_fraction, text)
     return _SUPERSCRIPT.sub(lambda m: "^" + "".join("0123456789-+"[_SUPERSCRIPTS.index(c)] for c in m[0]), text)
+
+
+_GROUPED = re.compile(
+    r"(?<![\w.,'])(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:\u2009\d{3})+|\d{1,3}(?:['_]\d{3})+)"
+    r"(?!\d|[,'_\u2009]\d)"
+)
+
+
+def ungroup(text: str) -> str:
+    """A `plain` text with its grouped numbers as digits alone. One grouped by spaces, perhaps two numbers, stays."""
+    return _GROUPED.sub(lambda match: re.sub(r"\D", "", match[0]), text)
 
 
 def _fraction(match: re.Match[str]) -> str:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.numerals import canonical, final_number, numbers, only_number
+from synthloop.numerals import canonical, final_number, numbers, only_number, plain, ungroup
 
 
 @pytest.mark.parametrize(
@@ -84,3 +84,12 @@ def test_one_number_from_end_to_end(text: str) -> None:
 @pytest.mark.parametrize("text", ["7 x^2 + C", "1 or 2", "x = 3", "12:30", "5 apples", "", "none", "3,5"])
 def test_no_number_from_end_to_end(text: str) -> None:
     assert only_number(text) is None
+
+
+@given(
+    st.integers(0, 10**12),
+    st.sampled_from([",", "\u00a0", "'", "_", "{,}", r"\,"]),
+    st.sampled_from(["", ".5", " kg", ", 7"]),
+)
+def test_ungroup(number: int, mark: str, rest: str) -> None:
+    assert ungroup(plain(f"a {grouped(number, mark)}{rest}")) == f"a {number}{rest}"
