@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from synthloop.errors import UserError, did_you_mean
+from synthloop.errors import UserError, did_you_mean, visible
 from synthloop.jsonl import BYTE_ORDER_MARK
 from synthloop.records import Message
 
@@ -92,7 +92,7 @@ def _first(row: dict[str, Any], known: Sequence[str], asked: str | None, where: 
         raise UserError(f"{where}: {', '.join(null)} is null. Give the row its {kind}, or leave the row out.")
     raise UserError(
         f"{where}: none of the fields {', '.join(known)}. Rename one, or for a task set task.{kind} to one that the "
-        f"row has: {', '.join(row) or 'it is empty'}."
+        f"row has: {', '.join(map(visible, row)) or 'it is empty'}."
     )
 
 
@@ -144,7 +144,9 @@ def is_filled(value: Any) -> bool:
 def field(row: dict[str, Any], name: str, where: str) -> Any:
     """`row[name]`. Raises `UserError` naming the keys that are there."""
     if name not in row:
-        raise UserError(f"{where}: no field '{name}'. {did_you_mean(name, row)} The row has: {', '.join(row)}.")
+        raise UserError(
+            f"{where}: no field '{name}'. {did_you_mean(name, row)} The row has: {', '.join(map(visible, row))}."
+        )
     return row[name]
 
 

@@ -41,9 +41,11 @@ MAGIC = {
 
 _PYTHON = 'Convert it: python -c "import csv, json, sys; [print(json.dumps(row)) for row in {}]" {} > {}'
 CONVERSIONS = {
-    "a JSON array": _PYTHON.replace("{}", "json.load(open(sys.argv[1]))", 1),
-    "CSV": _PYTHON.replace("{}", "csv.DictReader(open(sys.argv[1], newline=''))", 1),
-    "TSV": _PYTHON.replace("{}", "csv.DictReader(open(sys.argv[1], newline=''), delimiter='\\t')", 1),
+    "a JSON array": _PYTHON.replace("{}", "json.load(open(sys.argv[1], encoding='utf-8-sig'))", 1),
+    "CSV": _PYTHON.replace("{}", "csv.DictReader(open(sys.argv[1], newline='', encoding='utf-8-sig'))", 1),
+    "TSV": _PYTHON.replace(
+        "{}", "csv.DictReader(open(sys.argv[1], newline='', encoding='utf-8-sig'), delimiter='\\t')", 1
+    ),
     "a Parquet file": "Convert it: python -c \"import datasets, sys; datasets.load_dataset('parquet', "
     "data_files=sys.argv[1])['train'].to_json(sys.argv[2])\" {} {}",
 }
@@ -129,7 +131,7 @@ def require_storable(value: Any) -> None:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
+    found = {key.removeprefix(BYTE_ORDER_MARK): value for key, value in pairs}
     if len(found) < len(pairs):
         twice = sorted({key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1})
         raise ValueError(f"the key {', '.join(map(repr, twice))} is there twice in one object")

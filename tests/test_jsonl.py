@@ -132,6 +132,7 @@ FILES: dict[str, tuple[bytes, str]] = {
 TAKEN: dict[str, tuple[bytes, str]] = {
     "a BOM at the start": (b"\xef\xbb\xbf" + GOOD, "2+2"),
     "files that were joined": (b"\xef\xbb\xbf" + GOOD + b"\xef\xbb\xbf" + GOOD, "2+2"),
+    "a BOM in a name and in a text": (b'{"\\ufeffinput": "\\ufeff2+2", "output": "4"}\n', "2+2"),
     "Windows line ends": (GOOD.replace(b"\n", b"\r\n"), "2+2"),
     "no line end": (GOOD.strip(), "2+2"),
     "blank lines between": (b"\n" + GOOD + b"  \n", "2+2"),

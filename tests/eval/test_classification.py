@@ -67,6 +67,7 @@ def test_labels_can_be_mapped_and_given(tmp_path: Path) -> None:
     [
         ({"format": "tsv"}, "text\tlabel\na\tb\nonly one\n", "line 3: expected 2 columns"),
         ({"format": "tsv"}, "text\tkind\na\tb\n", "line 2: no field 'label'.* The row has: text, kind"),
+        ({"format": "csv"}, "text,label\u200b\na,b\n", r"no field 'label'. Did you mean 'label\\u200b'\\?"),
         ({"format": "tsv"}, "text\tlabel\n", "the file has no rows"),
         ({"format": "label_text"}, "x y\nalone\n", "line 2: the field 'text' is blank"),
         ({"format": "json", "train": "f#trian"}, '{"train": []}', "no key 'trian'.* Did you mean 'train'"),
