@@ -259,3 +259,13 @@ def test_numeric_references_are_refused_or_only_the_number_equals_them(number: D
     assert only_number(f"{number}") == final_number(f"{number}")
     if rest.strip():
         assert only_number(f"{number} {rest}") is None
+
+
+def test_labels_and_slices_that_look_the_same(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"input": "a", "output": "Yes", "slice": "Sums"}, {"input": "b", "output": "yes", "slice": "sums"}]
+    with pytest.raises(UserError, match=r"'Yes' \(1 rows\) and 'yes' \(1 rows\) differ in case.* Write 'Yes' in all"):
+        list(task_of(tmp_path, *rows, scorer="choice").load("train"))
+    assert len(list(task_of(tmp_path, *rows, scorer="exact").load("train"))) == 2
+    assert (
+        "slices of 'train' that differ in case, width or spaces only are scored apart: 'Sums' (1 rows)" in caplog.text
+    )
