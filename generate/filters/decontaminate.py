@@ -33,6 +33,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from generate.curation import HELD_OUT, KEEP, FilterContext, refuse
@@ -70,6 +72,9 @@ class HeldOut:
         self._overlaps = OverlapIndex(sets)
         self._passages = OverlapIndex(_passages(chunk, self._long_ngram) for chunk in hashed if self._long_ngram)
         self._short: dict[str, str] = {}
+        self._openings = OverlapIndex(
+            _openings(chunk.words, one.lengths == 0) for chunk, one in zip(hashed, sets, strict=True)
+        )
         is_short = [size == 0 for chunk in sets for size in chunk.lengths]
         for (name, text), short in zip(texts, is_short, strict=True):
             if short and not are_answers:
@@ -99,7 +104,8 @@ class HeldOut:
             name, held = self._texts[passages[row].holder]
             passage = min(ngrams(texts[row], size) & ngrams(held, size))
             decisions[row] = refuse(f"{size}-gram: {passage!r} of {name}", passages[row].share)
-        for row in (row for row in range(len(texts)) if self._short and decisions[row].keep):
+        openings = self._openings.above(hash_ngrams(hashed.words, _MIN_SENTENCE_WORDS), 0) if self._short else {}
+        for row in openings.keys() - overlaps.keys() - passages.keys():
             words = next((one for one in _sentences(texts[row]) if one in self._short), None)
             if words is not None:
                 decisions[row] = refuse(f"same text: {words!r} is {self._short[words]}", 1.0)
@@ -119,6 +125,12 @@ def _sentences(text: str) -> Iterator[str]:
             run = " ".join(parts[first:last])
             if run.count(" ") + 1 >= _MIN_SENTENCE_WORDS:
                 yield run
+
+
+def _openings(words: Ragged, is_short: NDArray[np.bool_]) -> Ragged:
+    """The first words of each short text, as one n-gram: what has none of them has no short text in it."""
+    grams = hash_ngrams(words, _MIN_SENTENCE_WORDS)
+    return Ragged(grams.values[grams.starts[:-1][is_short]], np.concatenate([[0], np.cumsum(is_short)]))
 
 
 def _passages(hashed: Words, size: int) -> Ragged:
