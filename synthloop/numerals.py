@@ -97,7 +97,7 @@ def _matches(text: str) -> list[re.Match[str]]:
 
 def only_number(text: str) -> str | None:
     """The number that `text` is from end to end, but for spaces, a currency, `%` and a full stop; else None."""
-    bare = plain(text).strip().removeprefix("\\boxed{").removesuffix("}").strip("$ ")
+    bare = plain(text).strip().removeprefix("\\boxed{").removesuffix("}").strip("$* ")
     match = _TOKEN.match(bare)
     rest = bare[match.end() :].strip() if match and match.lastgroup else None
     return _value(match) if match and rest in ("", ".", "%", "%.", "€", "£", "¥", "₹") else None

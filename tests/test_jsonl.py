@@ -7,13 +7,17 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet as parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from synthloop.conversations import text_field
 from synthloop.errors import UserError
 from synthloop.jsonl import MAX_DEPTH, MAX_LINE_BYTES, read_jsonl, read_text
 from synthloop.task import open_task
@@ -258,3 +262,17 @@ def test_text_is_read_without_its_bom_and_named_where_it_is_not_utf_8(tmp_path: 
     path.write_bytes(b"one\ntw\xf6")
     with pytest.raises(UserError, match=r"note.txt, line 2: not utf-8 \(.*\). Save it as UTF-8."):
         read_text(path)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda text: text.strip("\ufeff \r\n")))
+def test_a_byte_order_mark_is_not_text(text: str) -> None:
+    """Whatever the text, in front of a file or of a field."""
+    line = json.dumps({"input": f"\ufeff{text}", "output": "4"}).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        for number, mark in enumerate((b"", b"\xef\xbb\xbf")):
+            path = Path(folder) / f"{number}.txt"
+            path.write_bytes(mark + text.encode())
+            assert read_text(path) == text.removeprefix("\ufeff" if not mark else "")
+            path.write_bytes(mark + line)
+            ((_, row),) = read_jsonl(path)
+            assert text_field(row, "input", "") == text

@@ -83,7 +83,7 @@ def test_canonical_forms_are_equal_just_where_values_are(value: Fraction) -> Non
     assert final_number(written) == written == canonical(Fraction(written))
 
 
-@pytest.mark.parametrize("text", ["7", " $1,000. ", "50%", "3 1/2", r"\boxed{12}", "-5", "10 000"])
+@pytest.mark.parametrize("text", ["7", " $1,000. ", "50%", "3 1/2", r"\boxed{12}", "$12$", "**12**", "-5", "10 000"])
 def test_one_number_from_end_to_end(text: str) -> None:
     assert only_number(text) == final_number(text)
 

@@ -243,5 +243,7 @@ def _answer(cfg: Config, row: dict[str, Any], where: str, found: Conversation) -
 
 
 def _text(cfg: Config, row: dict[str, Any], name: str, where: str) -> str:
-    """A field as text; for scorer `json` a value that is not text is written as JSON."""
+    """A field as text, a list of one as its one; for scorer `json` a value that is not text is written as JSON."""
+    if cfg.scorer != "json" and isinstance(row.get(name), list) and len(row[name]) == 1:
+        row = {**row, name: row[name][0]}
     return _json(field(row, name, where)) if cfg.scorer == "json" else text_field(row, name, where)

@@ -226,6 +226,7 @@ def test_a_folder_that_cannot_be_read_as_a_data_set(tmp_path: Path) -> None:
         ({"answer": "1 250"}, "1 250"),
         ({"answer": 0.00001}, "0.00001"),
         ({"answer": "-3/4"}, "-3/4"),
+        ({"answer": ["12"]}, "12"),
         ({"output": "6 * 7 = 42"}, "42"),
         ({"output": "So they need 3 1/2 litres."}, "3.5"),
         ({"output": "Half.\n#### 12 eggs"}, "12"),
@@ -246,7 +247,9 @@ def test_a_folder_that_cannot_be_read_as_a_data_set(tmp_path: Path) -> None:
 def test_a_numeric_reference_is_one_number_from_end_to_end(
     tmp_path: Path, row: dict[str, Any], answer: str | None
 ) -> None:
-    task = task_of(tmp_path, {"input": "a", "output": f"It is {row.get('answer')}.", **row}, scorer="numeric")
+    task = task_of(
+        tmp_path, {"input": "a", "output": f"It is {str(row.get('answer')).strip('[]')}.", **row}, scorer="numeric"
+    )
     if answer is None:
         with pytest.raises(UserError, match="1 of 1 answers .*t.jsonl, line 1: .* task.scorer=exact"):
             list(task.load("train"))
