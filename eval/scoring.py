@@ -50,36 +50,43 @@ def numeric(reference: str | None, text: str) -> Score:
 
 def final_number(text: str) -> str | None:
     """The final number of `text` in canonical form (see `numeric`), or None."""
-    if _MARK in text:
-        line = text.rsplit(_MARK, 1)[1].strip().split("\n", 1)[0]
-        if found := numerals.numbers(line):
-            return found[0]
+    if _MARK in text and (found := numerals.numbers(_marked_line(text))):
+        return found[0]
     return numerals.final_number(text)
 
 
 def only_number(text: str) -> str | None:
     """The number that a reference is from end to end, or after its last `####`; None where that is anything else."""
-    return numerals.only_number(_last_line(text))
+    return numerals.only_number(_marked_line(text) if _MARK in text else text)
 
 
 def stated_number(output: str) -> str | None:
     """The answer of a worked solution: what is after its last `####`, else its final number.
 
     None where what should be the answer is something else: `7 x^2 + C`, `3 or 4`, `#### 2 sin t`. That is the line
-    after the mark, or the whole of an output that is no sentence; after its last `=` or `:`.
+    after the mark, or the last line of an output that is no sentence; after its last `=` or `:`.
     """
-    line = _last_line(output)
-    if _MARK not in output:
-        if len([word for word in find_words(output) if _is_prose(word)]) > 1:
-            return final_number(output)
-        line = re.split("[=:：]", line)[-1] if not re.search(r"[,;]\s", line) else line
-    found = numerals.numbers(line)
-    with_unit = len(found) == 1 and all(word.isdecimal() or _is_prose(word) for word in find_words(line))
-    return numerals.only_number(line) or (found[0] if with_unit else None)
+    if _MARK in output:
+        return _number_and_unit(_marked_line(output))
+    if len([word for word in find_words(output) if _is_prose(word)]) > 1:
+        return final_number(output)
+    line = output.strip().rsplit("\n", 1)[-1]
+    return None if _SEVERAL.search(line) else _number_and_unit(re.split("[=:：]", line)[-1])
 
 
-def _last_line(text: str) -> str:
-    return text.rsplit(_MARK, 1)[-1].strip().split("\n", 1)[0]
+_SEVERAL = re.compile(r"\b[a-z]\s*=[^=]*(?:[,;]|\b(?:or|and)\b)\s*[a-z]\s*=", re.IGNORECASE)
+"""Two variables, or two values of one."""
+
+
+def _marked_line(text: str) -> str:
+    return text.rsplit(_MARK, 1)[1].strip().split("\n", 1)[0]
+
+
+def _number_and_unit(line: str) -> str | None:
+    if (only := numerals.only_number(line)) is not None:
+        return only
+    number, around = numerals.single_number(line)
+    return number if all(map(_is_prose, find_words(around))) else None
 
 
 _MATHS = re.compile("sin|cos|tan|cot|sec|csc|ln|log|exp|sqrt|[dt]?frac|pi|hundred|thousand|[mb]illion|dozen|or")

@@ -91,6 +91,15 @@ def final_number(text: str) -> str | None:
     return _value(found[-1]) if found else None
 
 
+def single_number(text: str) -> tuple[str | None, str]:
+    """(the number, what is around it) of a text with one number; (None, the text) of any other."""
+    found = _matches(text)
+    if len(found) != 1:
+        return None, text
+    (match,) = found
+    return _value(match), f"{match.string[: match.start()]} {match.string[match.end() :]}"
+
+
 def _matches(text: str) -> list[re.Match[str]]:
     return [match for match in _TOKEN.finditer(plain(text)) if match.lastgroup]
 

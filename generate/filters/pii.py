@@ -33,7 +33,8 @@ _TERM_BEFORE, _TERM_AFTER = re.compile(r"\d\s*[-=*/×÷<>]\s*$"), re.compile(r"\
 
 
 _LETTER, _DECIMAL = re.compile(r"[^\W\d]"), re.compile(r"\d+[.,]\d+")
-_POINT_BEFORE, _POINT_AFTER = re.compile(r"\d[.,]$"), re.compile(r"[.,]\d")
+_POINT_BEFORE = re.compile(r"\d[.,](?:(?:\d{3} )+|(?:\d{5} )+)?$")  # decimals may be grouped
+_POINT_AFTER = re.compile(r"[.,]\d|e[-+]?\d", re.IGNORECASE)
 
 
 class Config(BaseModel):

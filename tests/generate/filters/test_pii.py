@@ -64,6 +64,8 @@ def test_what_is_personal(text: str, kind: str, value: str) -> None:
         "ln 2 = 0.6931471805 and 3,1622776601",
         "a ratio of 0.2125551234 and 4155552671.5",
         "0.4111111111111111",
+        "pi is 3.14159 26535 89793 and 3.141 592 653 589",
+        "about 4155552671e-10",
     ],
 )
 def test_what_is_not(text: str) -> None:
