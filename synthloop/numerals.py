@@ -49,6 +49,7 @@ _LATEX = (
     (re.compile(r"(?<=\d)\\[dt]?frac\{(\d+)\}\{(\d+)\}"), r" \1/\2"),
     (re.compile(r"\\[dt]?frac\{(-?\d+)\}\{(\d+)\}"), r"\1/\2"),
 )
+_BOLD = re.compile(r"^\*\*(.*)\*\*$")
 _SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺"
 _SUPERSCRIPT = re.compile(f"[{_SUPERSCRIPTS}]+")
 _VULGAR = re.compile("(\\d?)([¼-¾⅐-⅞])")
@@ -106,7 +107,7 @@ def _matches(text: str) -> list[re.Match[str]]:
 
 def only_number(text: str) -> str | None:
     """The number that `text` is from end to end, but for spaces, a currency, `%` and a full stop; else None."""
-    bare = plain(text).strip().removeprefix("\\boxed{").removesuffix("}").strip("$* ")
+    bare = _BOLD.sub(r"\1", plain(text).strip()).removeprefix("\\boxed{").removesuffix("}").strip("$ ")
     match = _TOKEN.match(bare)
     rest = bare[match.end() :].strip() if match and match.lastgroup else None
     return _value(match) if match and rest in ("", ".", "%", "%.", "€", "£", "¥", "₹") else None
