@@ -147,23 +147,31 @@ def load(cfg: Config, split: str) -> Iterator[Example]:
         if not cfg.score(example.answer, example.completion).correct:
             wrong.append(f"{where}: {example.completion[-80:]!r} against the answer {example.answer!r}")
         yield example
-    if no_numbers:
-        raise UserError(
-            f"{len(no_numbers)} of {rows + len(no_numbers)} answers of '{split}' are not one number from end to end, "
-            f"which scorer 'numeric' needs; the first: {no_numbers[0]}. Write the number alone (units can go into the "
-            "output), leave these rows out, or set task.scorer=exact."
-        )
+    _refuse(no_numbers, split, rows)
     if str(unread):
         log.warning("task: fields of '%s' that are not read: %s. Name them in task.ignore if so meant.", split, unread)
-    for one, other in alike(slices):
-        told = f"{one!r} ({slices[one]} rows) and {other!r} ({slices[other]} rows)"
-        log.warning("task: slices of '%s' that differ in case, width or spaces only are scored apart: %s.", split, told)
+    _warn_of_slices(slices, split)
     if wrong and len(wrong) == rows:
         raise UserError(f"scorer '{cfg.scorer}' calls every output of '{split}' wrong. Is it the right one? {wrong[0]}")
     if wrong:
         log.warning(
             "scorer '%s' calls %d of %d outputs of '%s' wrong: %s", cfg.scorer, len(wrong), rows, split, wrong[0]
         )
+
+
+def _refuse(no_numbers: Sequence[_NoNumber], split: str, rows: int) -> None:
+    if no_numbers:
+        raise UserError(
+            f"{len(no_numbers)} of {rows + len(no_numbers)} answers of '{split}' are not one number from end to end, "
+            f"which scorer 'numeric' needs; the first: {no_numbers[0]}. Write the number alone (units can go into the "
+            "output), leave these rows out, or set task.scorer=exact."
+        )
+
+
+def _warn_of_slices(slices: Counter[str], split: str) -> None:
+    for one, other in alike(slices):
+        told = f"{one!r} ({slices[one]} rows) and {other!r} ({slices[other]} rows)"
+        log.warning("task: slices of '%s' that differ in case, width or spaces only are scored apart: %s.", split, told)
 
 
 def score(cfg: Config, example: Example, text: str) -> Score:
