@@ -20,12 +20,12 @@ import contextlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
-from eval import numerals
-from synthloop.characters import stands_alone
+from synthloop import numerals
+from synthloop.characters import find_words, sets_no_spaces, stands_alone
 from synthloop.errors import UserError
 from synthloop.records import Score
 from synthloop.storable import TooDeep, loads, raw_decode
@@ -39,7 +39,7 @@ def numeric(reference: str | None, text: str) -> Score:
     """Whether the final number of `text` is the reference's: the scorer of GSM8K.
 
     The final number is the first one on the line after the last `####`, else the last number of the text
-    (lm-evaluation-harness's 'flexible-extract'). What is a number, and what is none, says `eval/numerals.py`:
+    (lm-evaluation-harness's 'flexible-extract'). What is a number, and what is none, says `synthloop/numerals.py`:
     `$1,000.`, `1 000`, `1e3` and `1000.00` are all '1000', `1/2` is '0.5', and `3,5` or `12:30` are no answer.
 
     Limits: units are ignored (`5%` equals `5`, `5 m` equals `5 km`). Spelled-out numbers are not read.
@@ -50,11 +50,51 @@ def numeric(reference: str | None, text: str) -> Score:
 
 def final_number(text: str) -> str | None:
     """The final number of `text` in canonical form (see `numeric`), or None."""
-    if _MARK in text:
-        line = text.rsplit(_MARK, 1)[1].strip().split("\n", 1)[0]
-        if found := numerals.numbers(line):
-            return found[0]
+    if _MARK in text and (found := numerals.numbers(_marked_line(text))):
+        return found[0]
     return numerals.final_number(text)
+
+
+def only_number(text: str) -> str | None:
+    """The number that a reference is from end to end, or after its last `####`; None where that is anything else."""
+    return numerals.only_number(_marked_line(text) if _MARK in text else text)
+
+
+def stated_number(output: str) -> str | None:
+    """The answer of a worked solution: what is after its last `####`, else its final number.
+
+    None where what should be the answer is something else: `7 x^2 + C`, `3 or 4`, `#### 2 sin t`. That is the line
+    after the mark, or the last line of an output that is no sentence; after its last `=` or `:`.
+    """
+    if _MARK in output:
+        return _number_and_unit(_marked_line(output))
+    if len([word for word in find_words(output) if _is_prose(word)]) > 1:
+        return final_number(output)
+    line = output.strip().rsplit("\n", 1)[-1]
+    return None if _SEVERAL.search(line) else _number_and_unit(re.split("[=:：]", line)[-1])
+
+
+_SEVERAL = re.compile(r"\b[a-z]\s*=[^=]*(?:[,;]|\b(?:or|and)\b)\s*[a-z]\s*=", re.IGNORECASE)
+"""Two variables, or two values of one."""
+
+
+def _marked_line(text: str) -> str:
+    return text.rsplit(_MARK, 1)[1].strip().split("\n", 1)[0]
+
+
+def _number_and_unit(line: str) -> str | None:
+    if (only := numerals.only_number(line)) is not None:
+        return only
+    number, around = numerals.single_number(line)
+    return number if all(map(_is_prose, find_words(around))) else None
+
+
+_MATHS = re.compile("sin|cos|tan|cot|sec|csc|ln|log|exp|sqrt|[dt]?frac|pi|hundred|thousand|[mb]illion|dozen|or")
+
+
+def _is_prose(word: str) -> bool:
+    """Whether `word` is one of a sentence, or a unit, and no variable, sign or function."""
+    return word[0].isalpha() and not _MATHS.fullmatch(word) and (len(word) > 1 or sets_no_spaces(word))
 
 
 def exact(reference: str | None, text: str, *, ignore_case: bool = False) -> Score:
@@ -105,6 +145,31 @@ def choice(labels: tuple[str, ...]) -> Scorer:
         return _compare(next(found, None), reference, "names no label, or several")
 
     return score
+
+
+def refuse_alike(labels: Mapping[str, int], remedy: str) -> None:
+    """Raise `UserError` where labels differ in case, width, spaces or characters that can't be seen only.
+
+    `choice` would take one for the other, so that an answer with one of them could never be right. `labels` are with
+    the number of their rows; `remedy` is a format string over `one` and `other`.
+    """
+    for one, other in alike(labels):
+        raise UserError(
+            f"The labels {one!r} ({labels[one]} rows) and {other!r} ({labels[other]} rows) differ in case, width or "
+            f"spaces only, which replies are not told apart by. {remedy.format(one=one, other=other)}"
+        )
+
+
+def alike(names: Iterable[str]) -> list[tuple[str, str]]:
+    """(first, other) of `names` that look the same but for case, width, spaces and invisible characters."""
+    first: dict[str, str] = {}
+    pairs = []
+    for name in names:
+        plain = unicodedata.normalize("NFKC", name).casefold()
+        key = " ".join("".join(one for one in plain if unicodedata.category(one) != "Cf").split())
+        if first.setdefault(key, name) != name:
+            pairs.append((first[key], name))
+    return pairs
 
 
 _ANSWER_MARK = re.compile(r"\banswer(?:\s+is|\s*[:：]|\*+\s*[:：])[\s*:：]*", re.IGNORECASE)
@@ -190,7 +255,7 @@ def _closing(text: str, start: int) -> int:
 
 
 def _written(value: Any) -> str:
-    return json.dumps(_whole_floats(value), sort_keys=True, ensure_ascii=False)
+    return unicodedata.normalize("NFC", json.dumps(_whole_floats(value), sort_keys=True, ensure_ascii=False))
 
 
 def _whole_floats(value: Any) -> Any:

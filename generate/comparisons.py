@@ -6,9 +6,9 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from generate import two_sample
 from generate.two_sample import Counts, Statistic, Tail, Vector
+from synthloop.numerals import only_number
 from synthloop.randomness import rng
 from synthloop.similarity import words
 from synthloop.storable import loads
@@ -34,7 +35,6 @@ ROWS_PER_LABEL = 5
 MAX_FIELDS = 10
 """JSON fields compared, the most frequent first: pairs grow with the square, and with them the correction."""
 
-_THOUSANDS = re.compile(r"[-+]?\d{1,3}(,\d{3})+(\.\d+)?")
 _HUGE = 1e100
 
 Value = float | dict[str, float] | None
@@ -231,13 +231,9 @@ def _embedding(points: Points | None) -> Comparison | Skipped:
 
 
 def _number(text: str) -> float | None:
-    """The number that `text` is, thousands commas allowed; None where it is none, or too large for squares."""
-    plain = text.strip().replace(",", "") if _THOUSANDS.fullmatch(text.strip()) else text
-    try:
-        value = float(plain)
-    except ValueError:
-        return None
-    return value if abs(value) < _HUGE else None
+    """The number that `text` is from end to end; None where it is none, or too large for squares."""
+    found = only_number(text)
+    return None if found is None or abs(Fraction(found)) >= _HUGE else float(Fraction(found))
 
 
 def _json_numbers(sample: Sample) -> dict[str, float]:

@@ -5,7 +5,7 @@
     (not set)                          the real train rows themselves: problem and answer
 
 A document is cut at paragraphs into passages of at most `max_words` words; a longer paragraph is cut at sentences, a
-longer sentence at words. Nothing is dropped.
+longer sentence at words. Nothing is dropped. Of scripts without spaces between words, each letter counts as a word.
 """
 
 from __future__ import annotations
@@ -19,13 +19,27 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from generate.asking import Asker
+from synthloop.characters import count_words, spaceless_letter
 from synthloop.errors import UserError
-from synthloop.jsonl import read_jsonl, read_text
+from synthloop.jsonl import BYTE_ORDER_MARK, read_jsonl, read_text
 from synthloop.records import Seed
 
 SUFFIXES = (".txt", ".md")
-BOUNDARIES = ((r"\n\s*\n", "\n\n"), (r"(?<=[.!?])\s+", " "), (r"\s+", " "))
-"""Paragraphs, sentences, words: where a text is cut, and what joins the pieces again."""
+_ENDS, _CLOSING = "。！？｡．។။", "」』）”’"
+_SENTENCE = (
+    rf"(?<=[.!?।॥؟۔።։])\s+|(?<=[{_ENDS}])(?![{_ENDS}{_CLOSING}])\s*|(?<=[{_ENDS}][{_CLOSING}])(?![{_CLOSING}])\s*"
+)
+
+
+@cache
+def _boundaries() -> tuple[tuple[str, str], ...]:
+    """Paragraphs, sentences, words and, of scripts without spaces, letters: where a text is cut, and what joins it."""
+    return (
+        (r"\n\s*\n", "\n\n"),
+        (_SENTENCE, " "),
+        (r"\s+|(?<=[，、；：])", " "),
+        (f"(?={spaceless_letter()})", ""),
+    )
 
 
 class Passage(NamedTuple):
@@ -84,7 +98,7 @@ def _documents(path: Path) -> Iterator[tuple[str, str, str]]:
         for number, row in read_jsonl(path):
             if not isinstance(row.get("text"), str):
                 raise UserError(f"{path}, line {number}: expected a string `text`, found the keys {sorted(row)}.")
-            yield f"{path.name}:{number}", str(row.get("title", "")), row["text"]
+            yield f"{path.name}:{number}", str(row.get("title", "")), row["text"].removeprefix(BYTE_ORDER_MARK)
     else:
         raise UserError(
             f"documents: expected a folder or a .jsonl file, found {'neither' if path.exists() else 'nothing'} at "
@@ -95,22 +109,28 @@ def _documents(path: Path) -> Iterator[tuple[str, str, str]]:
 def cut(text: str, max_words: int) -> list[str]:
     """`text` in pieces of at most `max_words` words, cut where it hurts least."""
     pieces: list[str] = []
-    for separator, part in _parts(text, max_words, BOUNDARIES):
-        joined = f"{pieces[-1]}{separator}{part}" if pieces else part
-        if pieces and len(joined.split()) <= max_words:
-            pieces[-1] = joined
+    length = 0
+    for separator, part in _parts(text, max_words, _boundaries()):
+        added = count_words(part)
+        if pieces and length + added <= max_words:
+            pieces[-1] += separator + part
+            length += added
         else:
             pieces.append(part)
+            length = added
     return pieces
 
 
 def _parts(text: str, max_words: int, boundaries: Sequence[tuple[str, str]]) -> Iterator[tuple[str, str]]:
     """(what joins it to the one before, part): parts that fit, split at the coarsest of `boundaries` that does it."""
     (boundary, separator), *finer = boundaries
-    for part in filter(None, re.split(boundary, text.strip())):
-        if len(part.split()) <= max_words or not finer:
-            yield separator, part
-            continue
-        first, *rest = _parts(part, max_words, finer)
-        yield separator, first[1]
-        yield from rest
+    joint = separator
+    for position, part in enumerate(re.split(f"({boundary})", text.strip())):
+        if position % 2:
+            joint = separator if part else ""  # what was written side by side stays so
+        elif part and (count_words(part) <= max_words or not finer):
+            yield joint, part
+        elif part:
+            first, *rest = _parts(part, max_words, finer)
+            yield joint, first[1]
+            yield from rest

@@ -19,11 +19,17 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
+from synthloop.numerals import plain, ungroup
+
 _SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "$": "", "£": "", "€": ""})
 _SIDE = r"[\d.(][\d.()+*/% -]*"
 _CHAIN = re.compile(rf"{_SIDE}(?:= *-?{_SIDE})+")
-_NOT_WHOLE = re.compile(r"(?:[-+*/^:.,\w]|\b(?:of|x) *|[-+*/^:] +)$")
+_NOT_WHOLE = re.compile(r"(?:[-+*/^:.,'!|}\]√∛∑∏∫°\w]|\b(?:of|x) *|[-+*/^:√∛∑∏∫] +)$")
 """What, right before a chain, shows that its first side begins earlier."""
+_GOES_ON = re.compile(r" *\^|[eE][-+]?\d|[!°√π∛]|['_,.:]\d")
+"""What, right after a chain, shows that its last side ends later."""
+_SPACED = re.compile(r"\d{1,3}(?: \d{3})+(?!\d)")
+"""A number grouped by spaces, or several."""
 _MIXED = re.compile(r"\d and +\d+/")
 """A mixed number in words: 1 and 1/4."""
 _NUMBER = re.compile(r"-?(?:\d+(?:\.(?P<decimals>\d+))?|\.(?P<bare>\d+))(?P<percent> ?%)?")
@@ -44,8 +50,8 @@ class Equation(NamedTuple):
 
 def equations(text: str) -> list[Equation]:
     """The equations of `text` in order; `a = b = c` gives those of `a = b` and `b = c` that compute something."""
-    text = text.translate(_SIGNS).replace("\\times", "*")
-    text = re.sub(r"(?<=[\d)]) *[xX] *(?=[\d(.])", "*", re.sub(r"(?<=\d),(?=\d{3}(?!\d))", "", text))
+    text = ungroup(plain(text)).translate(_SIGNS)
+    text = re.sub(r"(?<=[\d)]) *[xX] *(?=[\d(.])", "*", text)
     return [one for chain in _CHAIN.finditer(text) for one in _of_chain(text, chain)]
 
 
@@ -60,6 +66,8 @@ def holds(equation: Equation) -> bool:
     readings = [(stated, tolerance)] + ([(stated / 100, tolerance / 100)] if number["percent"] else [])
     # What follows the number may go on computing ("= 25 - 5 = 20") or be prose ("= 25 - five more").
     readings += [] if whole is None or number[0] == equation.right else [(whole, tolerance)]
+    if spaced := _SPACED.match(equation.right):
+        readings.append((float(spaced[0].replace(" ", "")), tolerance))
     return any(abs(left - value) <= slack for value, slack in readings)
 
 
@@ -69,6 +77,8 @@ def _of_chain(text: str, chain: re.Match[str]) -> Iterator[Equation]:
     start = chain.start()
     if _NOT_WHOLE.search(text[:start]) or _MIXED.search(text[max(0, start - 8) : start + 8]):
         sides = sides[1:]
+    if _GOES_ON.match(text, chain.end()):
+        sides = sides[:-1]
     for left, right in pairwise(sides):
         if re.search(r"[\d)%][-+*/]", left) and right:
             yield Equation(left, right)

@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from generate.documents import Passage, cut
 from synthloop.config import parse
 from synthloop.errors import UserError, did_you_mean
+from synthloop.jsonl import read_text
 from synthloop.yaml_file import read_yaml
 
 Branch = Literal["knowledge", "foundational_skills", "compositional_skills"]
@@ -52,7 +53,7 @@ class Leaf(NamedTuple):
 
 class _Yaml(BaseModel):
     # Who wrote a leaf, its licence and the like are in these files too, and none of our business.
-    model_config = ConfigDict(extra="ignore", frozen=True, coerce_numbers_to_str=True, str_strip_whitespace=True)
+    model_config = ConfigDict(extra="ignore", frozen=True, str_strip_whitespace=True)
 
 
 class _Pair(_Yaml):
@@ -105,7 +106,7 @@ def read_leaves(root: Path, branches: tuple[Branch, ...] = get_args(Branch), max
 
 def _leaf(root: Path, file: Path, max_words: int) -> Leaf:
     name = file.parent.relative_to(root)
-    qna = parse(_Qna, read_yaml(file), str(file))
+    qna = parse(_Qna, read_yaml(file, as_text=True), str(file))
     branch = next((one for one in get_args(Branch) if name.parts[:1] == (one,)), None)
     if branch is None:
         known = did_you_mean(name.parts[0] if name.parts else "", get_args(Branch))
@@ -120,7 +121,7 @@ def _leaf(root: Path, file: Path, max_words: int) -> Leaf:
 
 
 def _passages(name: str, file: Path, qna: _Qna, max_words: int) -> Iterator[Passage]:
-    documents = [(one.name, one.read_text(encoding="utf-8")) for one in sorted(file.parent.glob("*.md"))]
+    documents = [(one.name, read_text(one)) for one in sorted(file.parent.glob("*.md"))]
     texts = documents or [(file.name, one.context) for one in qna.seed_examples if one.context]
     pieces = [(title, piece) for title, text in texts for piece in cut(text, max_words)]
     if not pieces:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 from generate.curation import KEEP, refuse
+from synthloop.characters import whole_word
 from synthloop.records import Candidate, Decision
 
 log = logging.getLogger("synthloop.curate")
@@ -73,7 +74,7 @@ def _masked(one: Candidate, found: Sequence[Found]) -> dict[str, Any]:
             numbers[kind] += 1
             masks[value] = f"[{kind}_{numbers[kind]}]"
     # The longest first, for one may begin another; and whole words, for a short one may stand in a longer number.
-    pattern = re.compile("|".join(map(_whole, sorted(masks, key=len, reverse=True))))
+    pattern = re.compile("|".join(map(whole_word, sorted(masks, key=len, reverse=True))))
 
     def mask(text: str | None) -> str | None:
         return text if text is None else pattern.sub(lambda match: masks[match.group()], text)
@@ -87,9 +88,3 @@ def _masked(one: Candidate, found: Sequence[Found]) -> dict[str, Any]:
         "votes": tuple(map(mask, one.votes)),
     }
     return {field: value for field, value in fields.items() if value != getattr(one, field)}
-
-
-def _whole(value: str) -> str:
-    before = r"(?<!\w)" if re.match(r"\w", value[0]) else ""
-    after = r"(?!\w)" if re.match(r"\w", value[-1]) else ""
-    return before + re.escape(value) + after

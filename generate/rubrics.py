@@ -85,4 +85,4 @@ def read_rubric(path: Path | None) -> Rubric:
         raise UserError(
             f"rubric: no such file {file}. A relative path starts where you are; the shipped one: {DEFAULT}"
         )
-    return parse(Rubric, read_yaml(file), str(file))
+    return parse(Rubric, read_yaml(file, as_text=True), str(file))

@@ -14,9 +14,11 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any, NamedTuple
 
-from synthloop.errors import UserError, did_you_mean
+from synthloop.errors import UserError, did_you_mean, visible
+from synthloop.jsonl import BYTE_ORDER_MARK
 from synthloop.records import Message
 
 PROBLEMS = ("messages", "instruction", "input", "prompt", "question")
@@ -90,7 +92,7 @@ def _first(row: dict[str, Any], known: Sequence[str], asked: str | None, where: 
         raise UserError(f"{where}: {', '.join(null)} is null. Give the row its {kind}, or leave the row out.")
     raise UserError(
         f"{where}: none of the fields {', '.join(known)}. Rename one, or for a task set task.{kind} to one that the "
-        f"row has: {', '.join(row) or 'it is empty'}."
+        f"row has: {', '.join(map(visible, row)) or 'it is empty'}."
     )
 
 
@@ -106,7 +108,7 @@ def read_turns(row: dict[str, Any], name: str, role: str, where: str) -> list[Me
                 f"{where}: '{name}' should hold turns of `role` ({', '.join(ROLES)}) and `content` (text) alone, found "
                 f"{turn!r:.200}."
             )
-    return [Message(role=turn["role"], content=turn["content"]) for turn in value]
+    return [Message(role=turn["role"], content=turn["content"].removeprefix(BYTE_ORDER_MARK)) for turn in value]
 
 
 class Unread:
@@ -142,12 +144,14 @@ def is_filled(value: Any) -> bool:
 def field(row: dict[str, Any], name: str, where: str) -> Any:
     """`row[name]`. Raises `UserError` naming the keys that are there."""
     if name not in row:
-        raise UserError(f"{where}: no field '{name}'. {did_you_mean(name, row)} The row has: {', '.join(row)}.")
+        raise UserError(
+            f"{where}: no field '{name}'. {did_you_mean(name, row)} The row has: {', '.join(map(visible, row))}."
+        )
     return row[name]
 
 
 def text_field(row: dict[str, Any], name: str, where: str) -> str:
-    """`row[name]` as text that is not blank; numbers are written out. Raises `UserError` for anything else."""
+    """`row[name]` as text that is not blank; numbers are written out (0.00001). Raises `UserError` for all else."""
     value = field(row, name, where)
     if isinstance(value, str) and not value.strip():
         raise UserError(f"{where}: the field '{name}' is blank ({value!r:.40}); expected text.")
@@ -155,4 +159,6 @@ def text_field(row: dict[str, Any], name: str, where: str) -> str:
         raise UserError(f"{where}: the field '{name}' should be text, found {value!r:.200}.")
     if isinstance(value, float) and not math.isfinite(value):
         raise UserError(f"{where}: the field '{name}' should be text, found {value}: an empty cell?")
-    return str(value)
+    if isinstance(value, float):
+        return format(Decimal(repr(value)), "f")
+    return str(value).removeprefix(BYTE_ORDER_MARK)

@@ -111,6 +111,11 @@ ALIASES = {
 """What other tools of the field call a setting -> what it is called here; used where the right name is known."""
 
 
+def visible(name: str) -> str:
+    """`name` with characters that can't be seen, or told from a space, as escapes."""
+    return name if name.isprintable() else ascii(name)[1:-1]
+
+
 def did_you_mean(found: str, known: Iterable[str]) -> str:
     """A sentence naming what `found` is called here or the closest of `known`; the known names when none is close."""
     names = sorted(known)
@@ -119,5 +124,5 @@ def did_you_mean(found: str, known: Iterable[str]) -> str:
         return f"Did you mean '{alias}'?"
     close = difflib.get_close_matches(found, names, n=1, cutoff=0.6)
     if close:
-        return f"Did you mean '{close[0]}'?"
-    return f"Known: {', '.join(names)}." if len(names) <= 30 else ""
+        return f"Did you mean '{visible(close[0])}'?"
+    return f"Known: {', '.join(map(visible, names))}." if len(names) <= 30 else ""

@@ -10,13 +10,17 @@ any two share all 64 bits is 3e-6; `row_sets` keeps 52 bits.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synthloop import characters
+
 U64 = NDArray[np.uint64]
+Integers = NDArray[np.int64]
 
 MAX_ROWS = 4096  # rows in one `row_sets`: their number takes 12 of 64 bits
 _ROW_BITS = np.uint64(12)
@@ -24,7 +28,11 @@ _HASH_BITS = np.uint64(52)
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2^64 over the golden ratio, the step of SplitMix64
 
-_OTHER, _WORD, _SIGN = 0, 1, 2
+SEPARATOR = b"\xff"
+"""Stands before each word of a text whose words are known: no UTF-8 has it."""
+
+_OTHER, _WORD, _SIGN, _EITHER = 0, 1, 2, 3
+_SIGN_HERE = re.compile(b"(?<=%b).|%b" % (SEPARATOR, characters.SIGN_HERE.encode()))
 
 
 class Ragged(NamedTuple):
@@ -63,14 +71,14 @@ def odd_constants(count: int, salt: int) -> U64:
 def _kinds() -> NDArray[np.uint8]:
     kinds = np.full(256, _OTHER, np.uint8)
     kinds[[byte for byte in range(256) if byte >= 128 or chr(byte).isalnum() or chr(byte) == "_"]] = _WORD
-    kinds[list(b"+*/=<>^%-")] = _SIGN
+    kinds[list(characters.SIGNS.encode())] = _SIGN
+    kinds[list(characters.SOMETIMES_SIGNS.encode())] = _EITHER
+    kinds[list(SEPARATOR)] = _OTHER
     return kinds
 
 
 _KINDS = _kinds()
 _IS_DIGIT = np.isin(np.arange(256), list(b"0123456789"))
-_STARTS_NUMBER = _IS_DIGIT | (np.arange(256) >= 128)
-_IS_SPACE = np.isin(np.arange(256), list(b" \t\n\r\f\v\x1c\x1d\x1e\x1f"))
 # The first 0 to 8 bytes of a little-endian word.
 _FIRST_BYTES = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
 
@@ -78,21 +86,32 @@ _FIRST_BYTES = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
 def hash_words(texts: Sequence[bytes]) -> tuple[Ragged, NDArray[np.bool_]]:
     """The words of each text in order, and which of them are all digits, shape (total words,).
 
-    `texts` are ASCII, or UTF-8 whose words are already case folded and separated by spaces (bytes from 128 on count as
-    letters). Words and signs are those of `synthloop.similarity.words`.
+    `texts` are ASCII, or words in UTF-8, folded, with a `SEPARATOR` before each. Words and signs are those of
+    `synthloop.similarity.words`.
     """
     # Eight bytes more, so that every position has eight bytes from it on.
-    joined = np.frombuffer(bytearray(b"\0" + b"\0".join(texts).lower() + b"\0" * 9), np.uint8)
-    _drop_hyphens(joined)
-    kinds = _KINDS[joined]
+    joined = bytearray(b"\0" + b"\0".join(texts).lower() + b"\0" * 9)
+    array = np.frombuffer(joined, np.uint8)
+    kinds = _KINDS[array]
+    undecided = np.flatnonzero(kinds == _EITHER)
+    kinds[undecided] = [_SIGN if _SIGN_HERE.match(joined, place) else _OTHER for place in undecided.tolist()]
     is_word, is_sign = kinds == _WORD, kinds == _SIGN
     opens = np.flatnonzero(is_sign[1:] | (is_word[1:] & ~is_word[:-1])) + 1
     closes = np.flatnonzero(is_sign[:-1] | (is_word[:-1] & ~is_word[1:])) + 1
+    opens, closes = _cut_numbers(array, opens, closes)
     starts = np.searchsorted(opens, np.cumsum([0, *(len(text) + 1 for text in texts)]))
-    not_digit = np.flatnonzero(~_IS_DIGIT[joined])
-    is_digits = _IS_DIGIT[joined[opens]]
-    is_digits[is_digits] = not_digit[np.searchsorted(not_digit, opens[is_digits])] == closes[is_digits]
-    return Ragged(_hash_spans(joined, opens, closes - opens), starts), is_digits
+    return Ragged(_hash_spans(array, opens, closes - opens), starts), _IS_DIGIT[array[opens]]
+
+
+def _cut_numbers(array: NDArray[np.uint8], opens: Integers, closes: Integers) -> tuple[Integers, Integers]:
+    """Cut words that begin with digits after them: '12kg' is '12' and 'kg'."""
+    not_digit = np.flatnonzero(~_IS_DIGIT[array])
+    begins = np.flatnonzero(_IS_DIGIT[array[opens]])
+    ends = not_digit[np.searchsorted(not_digit, opens[begins])]
+    cuts = ends[ends < closes[begins]]
+    if not len(cuts):
+        return opens, closes
+    return np.sort(np.concatenate([opens, cuts])), np.sort(np.concatenate([closes, cuts]))
 
 
 def _hash_spans(joined: NDArray[np.uint8], opens: NDArray[np.int64], lengths: NDArray[np.int64]) -> U64:
@@ -105,15 +124,6 @@ def _hash_spans(joined: NDArray[np.uint8], opens: NDArray[np.int64], lengths: ND
         opens, lengths = opens + 8, lengths - 8
         rest = rest[lengths[rest] > 0]
     return hashes
-
-
-def _drop_hyphens(joined: NDArray[np.uint8]) -> None:
-    """Blank out, in place, each '-' that no number follows: it is a sign only before one."""
-    minus = np.flatnonzero(joined == ord("-"))
-    if len(minus):
-        solid = np.flatnonzero(~_IS_SPACE[joined])
-        following = joined[solid[np.searchsorted(solid, minus + 1)]]
-        joined[minus[~_STARTS_NUMBER[following]]] = 0
 
 
 def merge_runs(words: Ragged, marked: NDArray[np.bool_], value: np.uint64) -> Ragged:

@@ -6,6 +6,7 @@ digits, a thousand levels of nesting) is refused here, with file and line, and n
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
@@ -20,6 +21,7 @@ from synthloop.storable import MAX_DEPTH
 
 MAX_LINE_BYTES = 8 * 2**20  # chosen: some two million tokens, more than a model's context holds
 _BOM = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = "\ufeff"
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 MAGIC = {
@@ -39,9 +41,11 @@ MAGIC = {
 
 _PYTHON = 'Convert it: python -c "import csv, json, sys; [print(json.dumps(row)) for row in {}]" {} > {}'
 CONVERSIONS = {
-    "a JSON array": _PYTHON.replace("{}", "json.load(open(sys.argv[1]))", 1),
-    "CSV": _PYTHON.replace("{}", "csv.DictReader(open(sys.argv[1], newline=''))", 1),
-    "TSV": _PYTHON.replace("{}", "csv.DictReader(open(sys.argv[1], newline=''), delimiter='\\t')", 1),
+    "a JSON array": _PYTHON.replace("{}", "json.load(open(sys.argv[1], encoding='utf-8-sig'))", 1),
+    "CSV": _PYTHON.replace("{}", "csv.DictReader(open(sys.argv[1], newline='', encoding='utf-8-sig'))", 1),
+    "TSV": _PYTHON.replace(
+        "{}", "csv.DictReader(open(sys.argv[1], newline='', encoding='utf-8-sig'), delimiter='\\t')", 1
+    ),
     "a Parquet file": "Convert it: python -c \"import datasets, sys; datasets.load_dataset('parquet', "
     "data_files=sys.argv[1])['train'].to_json(sys.argv[2])\" {} {}",
 }
@@ -72,8 +76,7 @@ def read_jsonl(path: Path, max_bytes: int | None = MAX_LINE_BYTES) -> Iterator[t
     with _opened(path) as stream:
         while line := stream.readline(-1 if max_bytes is None else max_bytes + 1):
             number += 1
-            if number == 1:
-                line = line.removeprefix(_BOM)
+            line = line.removeprefix(_BOM)  # also inside: files that were joined bring one each
             if not line.strip():
                 continue
             try:
@@ -128,7 +131,7 @@ def require_storable(value: Any) -> None:
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
+    found = {key.removeprefix(BYTE_ORDER_MARK): value for key, value in pairs}
     if len(found) < len(pairs):
         twice = sorted({key for key, _ in pairs if sum(key == other for other, _ in pairs) > 1})
         raise ValueError(f"the key {', '.join(map(repr, twice))} is there twice in one object")
@@ -181,12 +184,14 @@ def _opened(path: Path) -> io.BufferedReader:
 
 
 def read_text(path: Path, encoding: str = "utf-8", remedy: str = "Save it as UTF-8.") -> str:
-    """The text of a file, without a BOM. Raises `UserError` where it is missing or not in `encoding`."""
+    """The text of a file, without a byte order mark. Raises `UserError` where it is missing or not in `encoding`."""
     require_file(path, "a text file")
     with _opened(path) as stream:
         data = stream.read()
+    if data.startswith(_BOM) and codecs.lookup(encoding).name not in ("utf-8", "utf-8-sig"):
+        raise UserError(f"{path}: begins with the byte order mark of UTF-8, so it is not {encoding}.")
     try:
-        return data.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+        return data.decode(encoding).removeprefix(BYTE_ORDER_MARK)
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(

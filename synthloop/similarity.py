@@ -12,7 +12,6 @@ known by 52 bits of a hash: that two different ones in a pair of 1,000-word text
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from math import ceil, log
@@ -21,8 +20,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from synthloop.characters import find_words, fold
 from synthloop.hashing import (
     MAX_ROWS,
+    SEPARATOR,
     U64,
     Ragged,
     hash_ngrams,
@@ -33,9 +34,6 @@ from synthloop.hashing import (
     row_sets,
 )
 
-_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
-# Words; single characters of scripts without spaces; and the signs that tell 12+5 from 12-5. Other punctuation goes.
-_TOKEN = re.compile(rf"[{_CJK}]|[^\W{_CJK}]+|[+*/=<>^%]|-(?=\s*\d)")
 # What no text has as a word, private use characters, stands for ASCII where that is not in words.
 _PRIVATE = {byte: 0xE000 + byte for byte in range(128) if not chr(byte).isspace()}
 _NOTHING = chr(0xE000 + 128)  # the word of a text without any: one that _PRIVATE doesn't make
@@ -77,9 +75,8 @@ class Words(NamedTuple):
 
 
 def words(text: str) -> list[str]:
-    """The words of `text` after NFKC and case folding, punctuation dropped."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    return _TOKEN.findall(folded) or folded.split()
+    """The words and signs of `text` (see `synthloop.characters`); of punctuation alone, what is between spaces."""
+    return find_words(text) or fold(text).split()
 
 
 def normalise(text: str) -> str:
@@ -126,8 +123,10 @@ def _plain(text: str) -> bytes:
     """Bytes in which `hash_words` finds the words of `text`."""
     if text.isascii():
         return text.encode()
-    text = normalise(text)
-    return text.encode("utf-8", "surrogatepass") if _TOKEN.search(text) else _stand_in(text)
+    found = find_words(text)
+    if not found:
+        return _stand_in(" ".join(fold(text).split()))
+    return b"".join(SEPARATOR + word.encode("utf-8", "surrogatepass") for word in found)
 
 
 def _stand_in(text: str) -> bytes:

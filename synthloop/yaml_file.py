@@ -36,8 +36,21 @@ _Loader.add_implicit_resolver(
 )
 
 
-def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+class _TextLoader(_Loader):
+    """Every value is the text that is written, but for null: a file of texts in which 12:30 is no number."""
+
+
+_TextLoader.yaml_implicit_resolvers = {
+    first: kept
+    for first, resolvers in _Loader.yaml_implicit_resolvers.items()
+    if (kept := [one for one in resolvers if one[0] in ("tag:yaml.org,2002:null", "tag:yaml.org,2002:merge")])
+}
+
+
+def read_yaml(path: Path, overrides: Sequence[str] = (), *, as_text: bool = False) -> dict[str, Any]:
     """The YAML mapping at `path` with `key.path=value` overrides applied (values are YAML; list items by index).
+
+    With `as_text`, numbers, dates and Booleans are the text that is written.
 
     Raises:
         UserError: no such file, not UTF-8, not YAML, not a mapping, or an override that is not key=value or leads
@@ -46,7 +59,7 @@ def read_yaml(path: Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such config file. {_nearest(path)}")
     try:
-        data = _load(path.read_text(encoding="utf-8-sig"))
+        data = _load(path.read_text(encoding="utf-8-sig"), _TextLoader if as_text else _Loader)
     except UnicodeDecodeError as error:
         raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}). Save it as UTF-8.") from error
     except ValueError as error:
@@ -67,10 +80,10 @@ def _nearest(path: Path) -> str:
     return f"Did you mean {path.parent / close[0]}?" if close else "Shipped ones are under configs/."
 
 
-def _load(text: str) -> Any:
+def _load(text: str, kind: type[_Loader] = _Loader) -> Any:
     """The value of a YAML text. Raises `ValueError` with one line that says what is wrong, and where."""
     try:
-        loader = _Loader(text)
+        loader = kind(text)
         node = loader.get_single_node()
         if node is None:
             return None

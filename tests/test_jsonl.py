@@ -7,13 +7,17 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pyarrow
 import pyarrow.parquet as parquet
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from synthloop.conversations import text_field
 from synthloop.errors import UserError
 from synthloop.jsonl import MAX_DEPTH, MAX_LINE_BYTES, read_jsonl, read_text
 from synthloop.task import open_task
@@ -66,7 +70,6 @@ SECOND_LINE: dict[str, tuple[bytes, str]] = {
     "two objects": (GOOD.strip() + GOOD, "not valid JSON (Extra data at column 32)"),
     "a comma after it": (GOOD.strip() + b",\n", "not valid JSON (Extra data"),
     "a comment": (b"# a comment\n", "not valid JSON"),
-    "a BOM in the middle": (b"\xef\xbb\xbf" + GOOD, "not valid JSON"),
     "a list": (b"[1]\n", "expected a JSON object, found list"),
     "a number": (b"4\n", "expected a JSON object, found int"),
     "a string": (b'"a"\n', "expected a JSON object, found str"),
@@ -132,6 +135,8 @@ FILES: dict[str, tuple[bytes, str]] = {
 
 TAKEN: dict[str, tuple[bytes, str]] = {
     "a BOM at the start": (b"\xef\xbb\xbf" + GOOD, "2+2"),
+    "files that were joined": (b"\xef\xbb\xbf" + GOOD + b"\xef\xbb\xbf" + GOOD, "2+2"),
+    "a BOM in a name and in a text": (b'{"\\ufeffinput": "\\ufeff2+2", "output": "4"}\n', "2+2"),
     "Windows line ends": (GOOD.replace(b"\n", b"\r\n"), "2+2"),
     "no line end": (GOOD.strip(), "2+2"),
     "blank lines between": (b"\n" + GOOD + b"  \n", "2+2"),
@@ -257,3 +262,17 @@ def test_text_is_read_without_its_bom_and_named_where_it_is_not_utf_8(tmp_path: 
     path.write_bytes(b"one\ntw\xf6")
     with pytest.raises(UserError, match=r"note.txt, line 2: not utf-8 \(.*\). Save it as UTF-8."):
         read_text(path)
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda text: text.strip("\ufeff \r\n")))
+def test_a_byte_order_mark_is_not_text(text: str) -> None:
+    """Whatever the text, in front of a file or of a field."""
+    line = json.dumps({"input": f"\ufeff{text}", "output": "4"}).encode()
+    with tempfile.TemporaryDirectory() as folder:
+        for number, mark in enumerate((b"", b"\xef\xbb\xbf")):
+            path = Path(folder) / f"{number}.txt"
+            path.write_bytes(mark + text.encode())
+            assert read_text(path) == text.removeprefix("\ufeff" if not mark else "")
+            path.write_bytes(mark + line)
+            ((_, row),) = read_jsonl(path)
+            assert text_field(row, "input", "") == text

@@ -142,3 +142,11 @@ def test_values_no_config_has(tmp_path: Path, line: str, message: str) -> None:
     assert message in str(caught.value)
     assert len(str(caught.value)) < 600
     assert not re.search(r"'[\w.]*\.'", str(caught.value)), "a path that ends in a dot"
+
+
+@pytest.mark.parametrize(
+    "written", ["07:45", "0090", "5.20", "2e4", "0b11", "1_000", "No", "2024-02-30", ".5", "+7", ".inf"]
+)
+def test_as_text_a_value_is_what_is_written(tmp_path: Path, written: str) -> None:
+    (tmp_path / "a.yaml").write_text(f"{written}: [{written}, null, ~]\n")
+    assert read_yaml(tmp_path / "a.yaml", as_text=True) == {written: [written, None, None]}

@@ -24,6 +24,8 @@ import csv
 import io
 import json
 import logging
+import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -31,9 +33,9 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from eval.scoring import choice
+from eval.scoring import choice, refuse_alike
 from eval.tasks._sources import SplitConfig, hub_rows, local_rows
-from synthloop.conversations import Unread, text_field
+from synthloop.conversations import Unread, field, text_field
 from synthloop.errors import UserError, did_you_mean
 from synthloop.jsonl import parse_json, read_text, require_file, require_storable
 from synthloop.records import Example, Score
@@ -50,7 +52,8 @@ class Config(SplitConfig):
     Args:
         format: 'jsonl', 'csv' and 'tsv' (a header unless `text` and `label` are column numbers from 0; tsv has no
             quoting), 'json' (a list of rows, or `file#key` for a list inside an object), 'label_text' (the label, a
-            space, the text).
+            space, the text; also fastText's `__label__` before the label). A list of one label is that label; rows
+            without any are left out and counted.
         label_separator: what is before it counts: ':' makes NUM of NUM:dist.
         label_map: published label -> the word the student writes; others stay as they are.
         labels: the possible labels; read from all splits where not given.
@@ -76,14 +79,12 @@ class Config(SplitConfig):
 
     @cached_property
     def known_labels(self) -> tuple[str, ...]:
-        """The given labels, else those of all splits, sorted."""
-        if self.labels:
-            return self.labels
-        return tuple(
-            sorted(
-                {label for split in ("train", "validation", "test") for _, _, label in _pairs(self, split, Unread())}
-            )
-        )
+        """The given labels, else those of all splits, sorted. Raises `UserError` where two look the same."""
+        splits = () if self.labels else ("train", "validation", "test")
+        counts = Counter(self.labels)
+        counts.update(label for split in splits for _, _, label in _pairs(self, split, Unread(), []))
+        refuse_alike(counts, 'Join them: task.label_map={{"{other}": "{one}"}}.')
+        return self.labels or tuple(sorted(counts))
 
     def variables(self) -> dict[str, Any]:
         return {"labels": self.known_labels}
@@ -96,10 +97,13 @@ def load(cfg: Config, split: str) -> Iterator[Example]:
         UserError: a file is missing, empty or does not parse, or a label is not among `labels` (file and line named).
     """
     known, unread = set(cfg.known_labels), Unread()
-    for where, text, label in _pairs(cfg, split, unread):
+    unlabelled: list[str] = []
+    for where, text, label in _pairs(cfg, split, unread, unlabelled):
         if label not in known:
             raise UserError(f"{where}: the label '{label}' is not in task.labels. {did_you_mean(label, known)}")
         yield make_example(cfg, input=text, completion=label, answer=label, slice=label)
+    if unlabelled:
+        log.warning("task: %d rows of '%s' have no label and are left out: %s.", len(unlabelled), split, unlabelled[0])
     if str(unread):
         log.warning("task: fields of '%s' that are not read: %s.", split, unread)
 
@@ -109,19 +113,32 @@ def score(cfg: Config, example: Example, text: str) -> Score:
     return choice(cfg.known_labels)(example.answer, text)
 
 
-def _pairs(cfg: Config, split: str, unread: Unread) -> Iterator[tuple[str, str, str]]:
-    """(where, text, label) of every row of a split; other fields are counted in `unread`."""
+def _pairs(cfg: Config, split: str, unread: Unread, unlabelled: list[str]) -> Iterator[tuple[str, str, str]]:
+    """(where, text, label) of every row of a split; other fields are counted in `unread`, rows in `unlabelled`."""
     for name in cfg.names(split):
         found = False
         for where, row in hub_rows(cfg, name) if cfg.dataset is not None else _file_rows(cfg, name):
             found = True
             unread.add(row, {str(cfg.text), str(cfg.label)}, where, remedy=None)
-            text, label = text_field(row, str(cfg.text), where), text_field(row, str(cfg.label), where).strip()
+            label, text = _label(row, str(cfg.label), where), text_field(row, str(cfg.text), where)
+            if label is None:
+                unlabelled.append(where)
+                continue
             if cfg.label_separator is not None:
                 label = label.split(cfg.label_separator, 1)[0]
             yield where, text.strip(), cfg.label_map.get(label, label)
         if not found and cfg.dataset is None:
             raise UserError(f"{cfg.file(name)}: the file has no rows.")
+
+
+def _label(row: dict[str, Any], name: str, where: str) -> str | None:
+    """The label of a row, which may be a list of one; None where the list is empty. Raises `UserError`."""
+    labels = field(row, name, where)
+    if not isinstance(labels, list):
+        return text_field(row, name, where).strip()
+    if len(labels) > 1:
+        raise UserError(f"{where}: {len(labels)} labels ({labels!r:.80}) for one text. Keep one, or leave the row out.")
+    return text_field({name: labels[0]}, name, where).strip() if labels else None
 
 
 def _file_rows(cfg: Config, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -142,10 +159,25 @@ def _text(cfg: Config, path: Path) -> str:
 
 
 def _label_text_rows(cfg: Config, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
-    for number, line in enumerate(io.StringIO(_text(cfg, path)), 1):
+    text = _text(cfg, path)
+    is_fasttext = re.search(rf"^\s*{_FASTTEXT}", text, re.MULTILINE) is not None
+    for number, line in enumerate(io.StringIO(text), 1):
         if line.strip():
-            label, _, text = line.strip().partition(" ")
-            yield f"{path}, line {number}", {str(cfg.label): label, str(cfg.text): text}
+            found = _fasttext_line(line) if is_fasttext else line.strip().partition(" ")[::2]
+            yield f"{path}, line {number}", dict(zip((str(cfg.label), str(cfg.text)), found, strict=True))
+
+
+_FASTTEXT = "__label__"
+
+
+def _fasttext_line(line: str) -> tuple[list[str], str]:
+    """The labels that a line of fastText begins with, and its text."""
+    labels, rest = [], line.strip()
+    while rest.startswith(_FASTTEXT):
+        label, _, rest = rest.partition(" ")
+        labels.append(label.removeprefix(_FASTTEXT))
+        rest = rest.lstrip()
+    return labels, rest
 
 
 def _table_rows(cfg: Config, path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

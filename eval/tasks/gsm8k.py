@@ -23,7 +23,7 @@ from typing import Any
 
 from pydantic import model_validator
 
-from eval.scoring import final_number, numeric
+from eval.scoring import numeric, only_number
 from eval.tasks._sources import SourceConfig, hub_rows, local_rows
 from synthloop.conversations import text_field
 from synthloop.errors import UserError
@@ -63,7 +63,7 @@ def load(cfg: Config, split: str) -> Iterator[Example]:
     for where, row in _rows(cfg, split):
         question, solution = text_field(row, "question", where), text_field(row, "answer", where)
         _, mark, final = solution.rpartition("####")
-        answer = final_number(final)
+        answer = only_number(final)
         if not mark or answer is None:
             raise UserError(f"{where}: the answer should end with '#### <number>', found {solution[-40:]!r}.")
         completion = solution if cfg.calculator_marks else _CALCULATOR.sub("", solution)

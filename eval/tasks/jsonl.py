@@ -26,13 +26,14 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 from pydantic import field_validator, model_validator
 
-from eval.scoring import SCORERS, Scorer, named_scorer
+from eval.scoring import SCORERS, Scorer, alike, named_scorer, only_number, refuse_alike, stated_number
 from eval.tasks._sources import SplitConfig, hub_rows, local_rows
 from synthloop.conversations import OUTPUTS, Conversation, Unread, field, read_conversation, text_field
 from synthloop.errors import UserError, did_you_mean
@@ -101,11 +102,12 @@ class Config(SplitConfig):
     def known_labels(self) -> tuple[str, ...]:
         """For `choice`: the given labels, else every answer of the data, sorted. Empty for other scorers."""
         if self.labels or self.scorer != "choice":
+            refuse_alike(Counter(self.labels), "Leave one of them out of task.labels.")
             return self.labels
         rows = (located for split in ("train", "validation", "test") for located in _rows(self, split))
-        return tuple(
-            sorted({_answer(self, row, where, _read(self, row, where).turns[-1]["content"]) for where, row in rows})
-        )
+        counts = Counter(_answer(self, row, where, _read(self, row, where)) for where, row in rows)
+        refuse_alike(counts, "Write {one!r} in all rows.")
+        return tuple(sorted(counts))
 
     @cached_property
     def score(self) -> Scorer:
@@ -115,32 +117,61 @@ class Config(SplitConfig):
         return {"labels": self.known_labels} if self.scorer == "choice" else {}
 
 
+class _NoNumber(UserError):
+    """What scorer `numeric` would compare is not one number from end to end."""
+
+
 def load(cfg: Config, split: str) -> Iterator[Example]:
     """The rows of the split, in file order. Rows whose own output the scorer calls wrong, and fields that are not read,
     are counted and warned of.
 
     Raises:
         UserError: a file is missing, empty or does not parse, a field is missing or of another kind (file and line are
-            named), an answer that no reply could equal, or a split whose every output is wrong.
+            named), an answer that no reply could equal, a numeric answer that is no number (with their count), or a
+            split whose every output is wrong.
     """
     rows, wrong, unread = 0, [], Unread()
+    slices: Counter[str] = Counter()
+    no_numbers: list[_NoNumber] = []
     for where, row in _rows(cfg, split):
-        example = _example(cfg, row, where, unread)
+        try:
+            example = _example(cfg, row, where, unread)
+        except _NoNumber as error:
+            no_numbers.append(error)
+            continue
         assert example.answer is not None
         if cfg.scorer != "regex" and not cfg.score(example.answer, example.answer).correct:
             raise UserError(f"{where}: the answer {example.answer!r} can never be matched by scorer '{cfg.scorer}'.")
         rows += 1
+        slices.update([example.slice] if example.slice is not None else [])
         if not cfg.score(example.answer, example.completion).correct:
             wrong.append(f"{where}: {example.completion[-80:]!r} against the answer {example.answer!r}")
         yield example
+    _refuse(no_numbers, split, rows)
     if str(unread):
         log.warning("task: fields of '%s' that are not read: %s. Name them in task.ignore if so meant.", split, unread)
+    _warn_of_slices(slices, split)
     if wrong and len(wrong) == rows:
         raise UserError(f"scorer '{cfg.scorer}' calls every output of '{split}' wrong. Is it the right one? {wrong[0]}")
     if wrong:
         log.warning(
             "scorer '%s' calls %d of %d outputs of '%s' wrong: %s", cfg.scorer, len(wrong), rows, split, wrong[0]
         )
+
+
+def _refuse(no_numbers: Sequence[_NoNumber], split: str, rows: int) -> None:
+    if no_numbers:
+        raise UserError(
+            f"{len(no_numbers)} of {rows + len(no_numbers)} answers of '{split}' are not one number from end to end, "
+            f"which scorer 'numeric' needs; the first: {no_numbers[0]}. Write the number alone (units can go into the "
+            "output), leave these rows out, or set task.scorer=exact."
+        )
+
+
+def _warn_of_slices(slices: Counter[str], split: str) -> None:
+    for one, other in alike(slices):
+        told = f"{one!r} ({slices[one]} rows) and {other!r} ({slices[other]} rows)"
+        log.warning("task: slices of '%s' that differ in case, width or spaces only are scored apart: %s.", split, told)
 
 
 def score(cfg: Config, example: Example, text: str) -> Score:
@@ -179,7 +210,7 @@ def _example(cfg: Config, row: dict[str, Any], where: str, unread: Unread) -> Ex
         cfg,
         input=shown[-1]["content"],
         completion=reply["content"],
-        answer=_answer(cfg, row, where, reply["content"]),
+        answer=_answer(cfg, row, where, found),
         slice=None if group is None else str(group),
     )
     return _with_turns(cfg, example, shown) if found.is_chat else example
@@ -196,13 +227,22 @@ def _with_turns(cfg: Config, example: Example, turns: Sequence[Message]) -> Exam
     return example.model_copy(update={"id": whole.id, "messages": tuple(shown)})
 
 
-def _answer(cfg: Config, row: dict[str, Any], where: str, output: str) -> str:
+def _answer(cfg: Config, row: dict[str, Any], where: str, found: Conversation) -> str:
     """The short value the scorer compares: the answer field, else what the scorer finds in the output."""
-    if cfg.answer is not None or row.get("answer") is not None:
-        return _text(cfg, row, cfg.answer or "answer", where).strip()
+    output = found.turns[-1]["content"]
+    name = cfg.answer or "answer"
+    if (cfg.answer is not None or row.get(name) is not None) and not (cfg.scorer == "numeric" and name in found.read):
+        answer = _text(cfg, row, name, where).strip()
+        if cfg.scorer == "numeric" and only_number(answer) is None:
+            raise _NoNumber(f"{where}: {answer[-80:]!r}")
+        return answer
     if cfg.scorer == "choice":
         return output.strip()
     parsed = cfg.score(None, output).parsed
+    if cfg.scorer == "numeric" and parsed is not None:
+        if (stated := stated_number(output)) is None:
+            raise _NoNumber(f"{where}: {output[-80:]!r}")
+        return stated
     if parsed is None:
         raise UserError(
             f"{where}: scorer '{cfg.scorer}' finds no answer in the output {output[-80:]!r}. Set task.answer."
@@ -211,5 +251,7 @@ def _answer(cfg: Config, row: dict[str, Any], where: str, output: str) -> str:
 
 
 def _text(cfg: Config, row: dict[str, Any], name: str, where: str) -> str:
-    """A field as text; for scorer `json` a value that is not text is written as JSON."""
+    """A field as text, a list of one as its one; for scorer `json` a value that is not text is written as JSON."""
+    if cfg.scorer != "json" and isinstance(row.get(name), list) and len(row[name]) == 1:
+        row = {**row, name: row[name][0]}
     return _json(field(row, name, where)) if cfg.scorer == "json" else text_field(row, name, where)

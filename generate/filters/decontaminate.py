@@ -8,7 +8,8 @@
 | (after Tülu 3, Lambert et al., 2024, arXiv:2411.15124), numbers all alike      | sentences, swapped numbers          |
 | a problem shares `long_ngram` words in a row, numbers as they are             | a passage within a longer text      |
 | (GPT-3, Brown et al., 2020, arXiv:2005.14165, appendix C)                     |                                     |
-| a problem of fewer than `min_words` words is the same, numbers as they are    | 'walk V;PST', but not 'talk V;PST'  |
+| a problem of fewer than `min_words` words is the same, numbers as they are,   | 'walk V;PST', but not 'talk V;PST'; |
+| or from 4 words on is whole sentences of a longer text                        | 'Q: What is 12 + 7?'                |
 
 Tülu 3 takes 8-grams; runs of 5 words survive moved sentences. Measured on GSM8K, 200 test items planted among 5,000
 training rows (`python -m scripts.bench_curate --contamination DATA_DIR`): refused were all exact, one-word-changed and
@@ -29,9 +30,11 @@ Limits: translations pass, and number words are English ones. One word changed i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from generate.curation import HELD_OUT, KEEP, FilterContext, refuse
@@ -69,6 +72,9 @@ class HeldOut:
         self._overlaps = OverlapIndex(sets)
         self._passages = OverlapIndex(_passages(chunk, self._long_ngram) for chunk in hashed if self._long_ngram)
         self._short: dict[str, str] = {}
+        self._openings = OverlapIndex(
+            _openings(chunk.words, one.lengths == 0) for chunk, one in zip(hashed, sets, strict=True)
+        )
         is_short = [size == 0 for chunk in sets for size in chunk.lengths]
         for (name, text), short in zip(texts, is_short, strict=True):
             if short and not are_answers:
@@ -98,11 +104,33 @@ class HeldOut:
             name, held = self._texts[passages[row].holder]
             passage = min(ngrams(texts[row], size) & ngrams(held, size))
             decisions[row] = refuse(f"{size}-gram: {passage!r} of {name}", passages[row].share)
-        for row in np.flatnonzero(sets.lengths == 0) if self._short else ():
-            words = normalise(texts[row])
-            if words in self._short:
+        openings = self._openings.above(hash_ngrams(hashed.words, _MIN_SENTENCE_WORDS), 0) if self._short else {}
+        for row in openings.keys() - overlaps.keys() - passages.keys():
+            words = next((one for one in _sentences(texts[row]) if one in self._short), None)
+            if words is not None:
                 decisions[row] = refuse(f"same text: {words!r} is {self._short[words]}", 1.0)
         return decisions
+
+
+_SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+|(?<=[。！？：；])|[\n\"“”«»]+")
+_MIN_SENTENCE_WORDS, _MAX_SENTENCES = 4, 3  # chosen: shorter ones are said by chance
+
+
+def _sentences(text: str) -> Iterator[str]:
+    """The whole text, and each run of sentences in it that is not too short to say; normalised."""
+    yield normalise(text)
+    parts = [normalise(one) for one in _SENTENCE_END.split(text) if one]
+    for first in range(len(parts)):
+        for last in range(first + 1, min(first + _MAX_SENTENCES, len(parts)) + 1):
+            run = " ".join(parts[first:last])
+            if run.count(" ") + 1 >= _MIN_SENTENCE_WORDS:
+                yield run
+
+
+def _openings(words: Ragged, is_short: NDArray[np.bool_]) -> Ragged:
+    """The first words of each short text, as one n-gram: what has none of them has no short text in it."""
+    grams = hash_ngrams(words, _MIN_SENTENCE_WORDS)
+    return Ragged(grams.values[grams.starts[:-1][is_short]], np.concatenate([[0], np.cumsum(is_short)]))
 
 
 def _passages(hashed: Words, size: int) -> Ragged:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from generate.curation import KEEP, FilterContext, refuse
+from synthloop.characters import count_words
 from synthloop.records import Candidate, Decision
 from synthloop.similarity import normalise
 
@@ -43,7 +44,7 @@ def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decis
 
 
 def _check(cfg: Config, one: Candidate, ctx: FilterContext) -> Decision:
-    input_words, completion_words = len(one.input.split()), len(one.completion.split())
+    input_words, completion_words = count_words(one.input), count_words(one.completion)
     text = f"{one.input}\n{one.completion}".casefold()
     leaked = next((marker for marker in cfg.markers if marker.casefold() in text), None)
     if not one.input.strip() or not one.completion.strip():

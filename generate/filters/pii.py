@@ -32,6 +32,11 @@ _LENIENCY = 2
 _TERM_BEFORE, _TERM_AFTER = re.compile(r"\d\s*[-=*/×÷<>]\s*$"), re.compile(r"\s*[-=*/+×÷<>]+\s*[$(]?\d")
 
 
+_LETTER, _DECIMAL = re.compile(r"[^\W\d]"), re.compile(r"\d+[.,]\d+")
+_POINT_BEFORE = re.compile(r"\d[.,](?:(?:\d{3} )+|(?:\d{5} )+)?$")  # decimals may be grouped
+_POINT_AFTER = re.compile(r"[.,]\d|e[-+]?\d", re.IGNORECASE)
+
+
 class Config(BaseModel):
     """`entities` are Presidio's names, of any of its pattern recognisers; `regions` those of national phone numbers."""
 
@@ -69,7 +74,7 @@ def finder(cfg: Config) -> Find:
             one
             for recogniser in recognisers
             for one in recogniser.analyze(text, recogniser.supported_entities, None)
-            if one.score >= cfg.min_score and not _is_arithmetic(text, one)
+            if one.score >= cfg.min_score and not _is_arithmetic(text, one) and not _is_decimal(text, one)
         ]
         taken: list[Any] = []
         for one in sorted(results, key=lambda one: (-one.score, one.start - one.end, one.start)):
@@ -89,6 +94,16 @@ def _is_arithmetic(text: str, match: Any) -> bool:
         "/" in text[match.start : match.end]
         or _TERM_BEFORE.search(text[: match.start])
         or _TERM_AFTER.match(text, match.end)
+    )
+
+
+def _is_decimal(text: str, match: Any) -> bool:
+    """Whether what was found is digits of a decimal: the 1415926535 of 3.1415926535, or 31415.92653."""
+    value = text[match.start : match.end]
+    if _LETTER.search(value):
+        return False
+    return bool(
+        _POINT_BEFORE.search(text[: match.start]) or _POINT_AFTER.match(text, match.end) or _DECIMAL.fullmatch(value)
     )
 
 

@@ -25,6 +25,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from generate.curation import KEEP, FilterContext, refuse
+from synthloop.characters import whole_word
 from synthloop.errors import UserError
 from synthloop.records import Candidate, Decision
 
@@ -56,7 +57,7 @@ class Config(BaseModel):
 def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decision]:
     texts = [text for one in batch for text in (one.input, one.completion)]
     scores = _scores(cfg, texts) if texts else []
-    words = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, cfg.words)) + r")(?!\w)", re.IGNORECASE)
+    words = re.compile("|".join(map(whole_word, cfg.words)), re.IGNORECASE)
     decisions = []
     for n, one in enumerate(batch):
         listed = words.search(f"{one.input}\n{one.completion}") if cfg.words else None

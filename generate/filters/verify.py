@@ -37,12 +37,14 @@ def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decis
 def _check(cfg: Config, one: Candidate, ctx: FilterContext) -> Decision:
     if one.answer is None:
         return refuse("no answer: there is nothing to verify the completion by")
-    score = ctx.task.score(ctx.score_example(one), one.completion)
+    example = ctx.score_example(one)
+    score = ctx.task.score(example, one.completion)
     if not score.correct:
         return refuse(f"wrong: the completion says {score.parsed!r}, the answer is {one.answer!r}", score.value)
     if one.gold:
         return KEEP
-    num_for = sum(vote == one.answer for vote in one.votes)
+    votes = [vote for vote in one.votes if vote is not None]
+    num_for = sum(vote == one.answer or ctx.task.score(example, vote).correct for vote in votes)
     agreement = num_for / len(one.votes) if one.votes else 0.0
     if num_for < cfg.min_votes:
         return refuse(f"too few votes: {num_for} of {len(one.votes)} for {one.answer!r}", agreement)

@@ -54,7 +54,7 @@ class Plan(BaseModel):
 @cache
 def read_principles(path: Path) -> dict[str, str]:
     """The principles at `path`. Raises `UserError`."""
-    return parse(Principles, read_yaml(path), str(path)).root
+    return parse(Principles, read_yaml(path, as_text=True), str(path)).root
 
 
 def run(seed: Seed, ctx: Context) -> Conversation:

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from eval.scoring import choice, refuse_alike
 from synthloop.errors import UserError
 from synthloop.task import open_task
 from tests.real_data import real_data
@@ -64,6 +67,7 @@ def test_labels_can_be_mapped_and_given(tmp_path: Path) -> None:
     [
         ({"format": "tsv"}, "text\tlabel\na\tb\nonly one\n", "line 3: expected 2 columns"),
         ({"format": "tsv"}, "text\tkind\na\tb\n", "line 2: no field 'label'.* The row has: text, kind"),
+        ({"format": "csv"}, "text,label\u200b\na,b\n", r"no field 'label'. Did you mean 'label\\u200b'\\?"),
         ({"format": "tsv"}, "text\tlabel\n", "the file has no rows"),
         ({"format": "label_text"}, "x y\nalone\n", "line 2: the field 'text' is blank"),
         ({"format": "json", "train": "f#trian"}, '{"train": []}', "no key 'trian'.* Did you mean 'train'"),
@@ -77,6 +81,21 @@ def test_labels_can_be_mapped_and_given(tmp_path: Path) -> None:
         ({"format": "json"}, '[{"text": NaN, "label": "b"}]', "NaN is no number"),
         ({"format": "json"}, "[" * 100_000, "nested more than 100 levels deep"),
         ({"format": "tsv", "train": "."}, "", "a folder. Expected a text file"),
+        ({}, '{"text": "a", "label": ["b", "c"]}\n', r"line 1: 2 labels .* Keep one"),
+        ({"format": "label_text"}, "__label__b a\n__label__b __label__c d e\n", r"line 2: 2 labels \(\['b', 'c'\]"),
+        (
+            {"format": "csv"},
+            "text,label\na,Good\nb,good\nc,Good\n",
+            r"'Good' \(2 rows\) and 'good' \(1 .*\"good\": \"Good\"",
+        ),
+        ({"format": "csv"}, "text,label\na,ｇｏｏｄ\nb,good\n", "differ in case, width"),
+        ({}, '{"text": "a", "label": "b"}\n{"text": "a", "label": "b\u200b"}\n', r"'b\\u200b' \(1 rows\) differ"),
+        ({"labels": ["b", "B"]}, '{"text": "a", "label": "b"}\n', "'b' .* and 'B'"),
+        (
+            {"format": "csv", "encoding": "latin-1"},
+            "\ufefftext,label\na,b\n",
+            "byte order mark of UTF-8, so it is not lat",
+        ),
         ({}, '{"text": "a", "label": null}\n', "line 1: the field 'label' should be text, found None"),
     ],
 )
@@ -148,3 +167,44 @@ def test_a_file_of_excel_is_read_and_other_columns_are_told(tmp_path: Path, capl
     task = open_task("classification", {"path": tmp_path, "train": "f.csv", "format": "csv"})
     assert [row.input for row in task.load("train")] == ["a", "c"]
     assert caplog.messages == ["task: fields of 'train' that are not read: 'id' in 2 of 2 rows."]
+
+
+def test_what_others_export_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "a").write_text("__label__up it rose\n\nno label here\n__label__down  it fell\n")
+    task = open_task("classification", {"path": tmp_path, "train": "a", "format": "label_text"})
+    assert [(row.input, row.answer) for row in task.load("train")] == [("it rose", "up"), ("it fell", "down")]
+    (tmp_path / "b").write_text('{"text": "it rose", "label": ["up"]}\n{"text": "it stood", "label": []}\n')
+    task = open_task("classification", {"path": tmp_path, "train": "b"})
+    assert [(row.input, row.answer) for row in task.load("train")] == [("it rose", "up")]
+    told = "task: 1 rows of 'train' have no label and are left out: "
+    assert caplog.messages == [f"{told}{tmp_path}/a, line 3.", f"{told}{tmp_path}/b, line 2."]
+
+
+def test_labels_that_are_alike_can_be_joined(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("Good fine\ngood nice\n")
+    settings = {"path": tmp_path, "train": "a", "format": "label_text", "label_map": {"good": "Good"}}
+    task = open_task("classification", settings)
+    assert all(task.score(row, "good").correct for row in task.load("train"))
+    assert task.labels == ("Good",)
+
+
+LABELS = st.lists(st.text("aAｂb \ufeffß", min_size=1).filter(str.strip), min_size=1, max_size=4, unique=True)
+
+
+@given(LABELS)
+def test_each_label_that_is_not_refused_can_be_right(labels: list[str]) -> None:
+    try:
+        refuse_alike(dict.fromkeys(labels, 1), "")
+    except UserError:
+        return
+    scorer = choice(tuple(labels))
+    assert all(scorer(label, label).correct for label in labels if len(label.strip()) > 1)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "jsonl"])
+def test_a_byte_order_mark_is_not_text(tmp_path: Path, name: str, encoding: str) -> None:
+    settings, text = FORMATS[name]
+    (tmp_path / "train").write_text(text, encoding=encoding)
+    task = open_task("classification", {"path": tmp_path, "train": "train", "encoding": encoding, **settings})
+    assert [row.answer for row in task.load("train")] == ["NUM", "HUM"]

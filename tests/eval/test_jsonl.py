@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from eval.scoring import final_number, only_number
 from synthloop.errors import UserError
 from synthloop.records import Example
 from synthloop.task import Task, open_task
@@ -31,7 +35,7 @@ def only(task: Task) -> Example:
     [
         ({"input": "2+2", "output": "2+2=4", "answer": 4}, {}, ("2+2", "2+2=4", "4", None)),
         ({"prompt": "2+2", "completion": "so 4", "slice": "sum"}, {}, ("2+2", "so 4", "4", "sum")),
-        ({"question": "2+2", "answer": "it is 4"}, {}, ("2+2", "it is 4", "it is 4", None)),
+        ({"question": "2+2", "answer": "it is 4"}, {}, ("2+2", "it is 4", "4", None)),
         ({"prompt": "2+2", "response": "4."}, {}, ("2+2", "4.", "4", None)),
         (
             {"input": "other", "q": "2+2", "sol": "so 4", "gold": 4, "kind": 7},
@@ -98,7 +102,10 @@ def test_choice_reads_its_labels_from_the_data(tmp_path: Path) -> None:
         ({"input": " ", "output": "4"}, r"line 2: the field 'input' is blank"),
         ({"input": "a", "output": ["4"]}, r"line 2: 'output' should hold turns of `role` .* found '4'"),
         ({"input": "a", "output": "none"}, r"line 2: scorer 'numeric' finds no answer in the output 'none'"),
-        ({"input": "a", "output": "4", "answer": "four"}, r"line 2: the answer 'four' can never be matched"),
+        (
+            {"input": "a", "output": "4", "answer": "four"},
+            r"1 of 2 answers of 'train' are not one number .*line 2: 'four'\. Write",
+        ),
         ({"messages": [{"role": "user"}], "output": "4"}, r"line 2: 'messages' should hold turns of `role`"),
         (
             {"messages": [], "output": "4"},
@@ -211,3 +218,65 @@ def test_a_folder_that_cannot_be_read_as_a_data_set(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(UserError, match="cannot be loaded: "):
         list(open_task("jsonl", {"dataset": str(tmp_path), "scorer": "exact"}).load("train"))
+
+
+@pytest.mark.parametrize(
+    ("row", "answer"),
+    [
+        ({"answer": "1 250"}, "1 250"),
+        ({"answer": 0.00001}, "0.00001"),
+        ({"answer": "-3/4"}, "-3/4"),
+        ({"answer": ["12"]}, "12"),
+        ({"output": "6 * 7 = 42"}, "42"),
+        ({"output": "6 * 7 = 42\n42 / 2 = 21"}, "21"),
+        ({"output": "2t = 18, so t = 9"}, "9"),
+        ({"output": "3/4 cups"}, "0.75"),
+        ({"output": "Thus, t = 7."}, "7"),
+        ({"output": "2t = 14, t = 7"}, "7"),
+        ({"output": "**8**"}, "8"),
+        ({"output": "So they need 3 1/2 litres."}, "3.5"),
+        ({"output": "Half.\n#### 12 eggs"}, "12"),
+        ({"output": "総額は 1,200 円です"}, "1200"),
+        ({"answer": "9 t^2 - 4"}, None),
+        ({"answer": "6 or 8"}, None),
+        ({"answer": "14:45"}, None),
+        ({"answer": "2√7"}, None),
+        ({"answer": "1.250.000"}, None),
+        ({"answer": "x > 4"}, None),
+        ({"output": "5 \\ln t + C"}, None),
+        ({"output": "\\frac{t^3}{6} + C"}, None),
+        ({"output": "x = 6, y = 8"}, None),
+        ({"output": "x = 6 or x = 8"}, None),
+        ({"output": "3t + 2"}, None),
+        ({"output": "We integrate term by term.\n#### 4 t + C"}, None),
+        ({"output": "Twice that.\n#### 3 million"}, None),
+    ],
+)
+def test_a_numeric_reference_is_one_number_from_end_to_end(
+    tmp_path: Path, row: dict[str, Any], answer: str | None
+) -> None:
+    task = task_of(
+        tmp_path, {"input": "a", "output": f"It is {str(row.get('answer')).strip('[]')}.", **row}, scorer="numeric"
+    )
+    if answer is None:
+        with pytest.raises(UserError, match="1 of 1 answers .*t.jsonl, line 1: .* task.scorer=exact"):
+            list(task.load("train"))
+    else:
+        assert only(task).answer == answer
+
+
+@given(st.decimals(-(10**9), 10**9, places=3), st.text("abcxyz ^+*()=<>", min_size=1))
+def test_numeric_references_are_refused_or_only_the_number_equals_them(number: Decimal, rest: str) -> None:
+    assert only_number(f"{number}") == final_number(f"{number}")
+    if rest.strip():
+        assert only_number(f"{number} {rest}") is None
+
+
+def test_labels_and_slices_that_look_the_same(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [{"input": "a", "output": "Yes", "slice": "Sums"}, {"input": "b", "output": "yes", "slice": "sums"}]
+    with pytest.raises(UserError, match=r"'Yes' \(1 rows\) and 'yes' \(1 rows\) differ in case.* Write 'Yes' in all"):
+        list(task_of(tmp_path, *rows, scorer="choice").load("train"))
+    assert len(list(task_of(tmp_path, *rows, scorer="exact").load("train"))) == 2
+    assert (
+        "slices of 'train' that differ in case, width or spaces only are scored apart: 'Sums' (1 rows)" in caplog.text
+    )

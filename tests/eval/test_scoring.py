@@ -234,3 +234,37 @@ def test_named_scorers_say_what_they_need() -> None:
         named_scorer("regex")
     with pytest.raises(UserError, match="Unknown scorer 'nummeric'"):
         named_scorer("nummeric")
+
+
+def test_json_text_is_equal_however_its_accents_are_written() -> None:
+    assert json_equal('{"a": "caf\u00e9"}', '{"a": "cafe\u0301"}').correct
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "equal"),
+    [
+        ("4e-06", "7e-06", False),
+        ("2/3", "1/3", False),
+        ("09:15", "10:15", False),
+        ("30 000", "40 000", False),
+        ("16 cm^2", "49 cm^2", False),
+        ("16 cm^2", "16", True),
+        ("3√5", "2√5", False),
+        ("4,5", "2,5", False),
+        ("4e-06", "0.000004", True),
+        ("2 1/4", "2.25", True),
+    ],
+)
+def test_numbers_are_equal_just_where_their_values_are(one: str, other: str, equal: bool) -> None:
+    assert numeric(one, other).correct == numeric(other, one).correct == equal
+
+
+FORMS = st.sampled_from(["{}", "{:,}", "It is {:_}.", "{}.0", "#### {} kg", "{}e0", "${}", "{}/1"])
+
+
+@given(st.integers(-(10**9), 10**9), st.integers(-(10**9), 10**9), FORMS, FORMS)
+def test_votes_are_counted_by_value(one: int, other: int, form: str, other_form: str) -> None:
+    first, second = numeric(None, form.format(one)).parsed, numeric(None, other_form.format(other)).parsed
+    assert first is not None
+    assert (first == second) == (one == other)
+    assert first == numeric(None, other_form.format(one)).parsed

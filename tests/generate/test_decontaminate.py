@@ -107,6 +107,27 @@ def test_sums_and_series_are_compared_with_their_numbers() -> None:
     assert not keeps(Config(), "12 + 5 = ?", "12+5=?")
 
 
+def test_short_items_are_found_inside_a_longer_text() -> None:
+    held = "What is 15 - 6?"
+    for leak in (
+        "Q: What is 15 − 6?",
+        "Easy. What is 15 - 6? Say it.",
+        'Tom asks "what is 15 - 6" and waits.',
+        "问：What is 15-6？",
+    ):
+        assert not keeps(Config(), held, leak), leak
+    for other in ("What is 15 - 6 + 3?", "So what is 15 - 60?", "What is 15 + 6?", "Guess what is 15 - 6 times 2."):
+        assert keeps(Config(), held, other), other
+    assert keeps(Config(), "Walk home.", "Let us go. Walk home. Sleep."), "too short to be no chance"
+
+
+def test_numbers_with_their_units_are_numbers() -> None:
+    held = "A cook has 14kg of flour, uses 2kg a day for 5days, then buys 6kg more and gives 1kg of it away."
+    swapped = "A cook has 80kg of flour, uses 9kg a day for 3days, then buys 4kg more and gives 2kg of it away."
+    assert not keeps(Config(), held, swapped)
+    assert not keeps(Config(), held.replace("kg", " kg"), swapped)
+
+
 def test_nothing_held_out_refuses_nothing() -> None:
     assert [one.keep for one in HeldOut(Config(), []).check([LONG, "", "walk"])] == [True, True, True]
 

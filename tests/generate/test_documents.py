@@ -6,8 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from generate.documents import read_passages
+from generate.documents import cut, read_passages
+from synthloop.characters import count_words
 from synthloop.errors import UserError
 
 
@@ -47,3 +50,26 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, name: str, data: bytes, to
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="found nothing at .*gone"):
         read_passages(tmp_path / "gone", 100)
+
+
+@pytest.mark.parametrize(
+    ("text", "max_words", "pieces"),
+    [
+        ("雨が降る。傘を持つ。", 4, ["雨が降る。", "傘を持つ。"]),
+        ("他说：“走吧。”我们走了。", 6, ["他说：“走吧。”", "我们走了。"]),
+        ("雨が降る。傘を持つ。", 9, ["雨が降る。傘を持つ。"]),
+        ("雨が降る", 3, ["雨が降", "る"]),
+        ("ฝนตก ลมแรง", 5, ["ฝนตก", "ลมแรง"]),
+        ("पानी गिरा। हवा चली।", 2, ["पानी गिरा।", "हवा चली।"]),
+        ("It rains. We stay in, as 3.5 mm fell.", 5, ["It rains. We stay in,", "as 3.5 mm fell."]),
+    ],
+)
+def test_cut(text: str, max_words: int, pieces: list[str]) -> None:
+    assert cut(text, max_words) == pieces
+
+
+@given(st.text("ab 雨る。ฝี.\n「」", max_size=60), st.integers(1, 9))
+def test_no_piece_is_too_long_and_nothing_is_dropped(text: str, max_words: int) -> None:
+    pieces = cut(text, max_words)
+    assert "".join("".join(pieces).split()) == "".join(text.split())
+    assert all(count_words(piece) <= max_words or len(piece.split()) == 1 for piece in pieces)

@@ -25,6 +25,12 @@ from tests.real_data import real_data
         ("8 * x = 16 - 4", []),
         ("10% of 50 + 2 = 7", []),
         ("no numbers", []),
+        ("√81 + 1 = 10", []),
+        ("24 + 1 = 5²", []),
+        ("7 + 9 = 4^2", []),
+        ("500 + 500 = 1e3", []),
+        ("4 + 2 = 3!", []),
+        ("|−3| + 4 = 7", []),
         ("(3+4)*2=14", [("(3+4)*2", "14")]),
     ],
 )
@@ -53,6 +59,18 @@ def test_what_is_read(text: str, found: list[tuple[str, str]]) -> None:
         ("3/0=5", True),  # can't be told
         ("9**9**9**9=3", True),  # not read, and never computed
         ("1 1/2 * 2 = 3", True),
+        ("1'000 + 5 = 1'005", True),
+        ("1'000 + 5 = 1'006", False),
+        ("1\u202f000 + 5 = 1\u202f005", True),
+        ("10{,}000 + 5 = 10{,}005", True),
+        ("1,00,000 + 5 = 1,00,005", True),
+        ("1,00,000 + 5 = 1,00,006", False),
+        ("900 + 300 = 1 200", True),
+        ("900 + 300 = 1 300", False),
+        ("٣ + ٤ = ٧", True),
+        ("٣ + ٤ = ٨", False),
+        ("1/2 + ½ = 1", True),
+        (r"2 \times 3 = 6", True),
     ],
 )
 def test_what_holds(text: str, right: bool) -> None:

@@ -53,6 +53,7 @@ def test_format(ctx: FilterContext, changes: dict[str, Any], reason: str | None)
     [
         ({}, None, 0.75),
         ({"votes": ("5", "5", "4", "4")}, "disagreement", 0.5),
+        ({"answer": "5.0"}, None, 0.75),  # votes are for the same number
         ({"votes": ("5", None, None, None)}, "too few votes", 0.25),
         ({"votes": ()}, "too few votes", 0.0),
         ({"answer": None}, "no answer", None),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from generate.leaves import read_leaves
 from synthloop.errors import UserError
@@ -106,3 +110,31 @@ def test_the_published_taxonomy_reads() -> None:
     chickadee = next(one for one in leaves if one.name.endswith("black_capped_chickadee"))
     assert len(chickadee.shots) == 15
     assert chickadee.shots[0].question == "Where do black-capped chickadees live?"
+
+
+@given(st.text("0123456789.:_-+exXoOabftyn ", min_size=1).filter(lambda text: text == text.strip()))
+@example("07:45")
+@example("0090")
+@example("5.20")
+@example("2e4")
+@example("0b11")
+@example("Off")
+@example("2024-02-30")
+def test_an_answer_is_the_text_that_is_written(written: str) -> None:
+    """Whatever YAML would make of it, where it is one plain word of YAML at all."""
+    try:
+        if not isinstance(yaml.load(f"a: {written}", yaml.BaseLoader), dict) or ": " in written or written[0] in "-:":
+            return
+    except yaml.YAMLError:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        text = f"task_description: Say.\nseed_examples:\n- question: q\n  answer: {written}\n"
+        (one,) = read_leaves(leaf(Path(folder), "foundational_skills/a", text))
+    assert one.shots == (("q", written, None),)
+
+
+def test_a_byte_order_mark_is_not_text(tmp_path: Path) -> None:
+    text = "domain: ants\nseed_examples:\n- questions_and_answers: [{question: q, answer: a}]\n"
+    leaf(tmp_path, "knowledge/ants", "\ufeff" + text, a="\ufeffAnts dig.")
+    (one,) = read_leaves(tmp_path)
+    assert [passage.text for passage in one.passages] == ["Ants dig."]

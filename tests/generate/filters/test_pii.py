@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from generate.curate import curate
 from generate.curation import FilterContext
@@ -37,6 +39,7 @@ def found(text: str, **settings: Any) -> list[tuple[str, str]]:
         ("Call 415-555-2671 - ask for Tom", "PHONE_NUMBER", "415-555-2671"),
         ("Ring 020 7946 0958 in London", "PHONE_NUMBER", "020 7946 0958"),
         ("Tel. +49 30 901820", "PHONE_NUMBER", "+49 30 901820"),
+        ("Call 415.555.2671.", "PHONE_NUMBER", "415.555.2671"),
         ("Card 4111 1111 1111 1111 exp 12/27", "CREDIT_CARD", "4111 1111 1111 1111"),
         ("IBAN DE89 3704 0044 0532 0130 00", "IBAN_CODE", "DE89 3704 0044 0532 0130 00"),
         ("My SSN is 536-90-4399.", "US_SSN", "536-90-4399"),
@@ -57,6 +60,12 @@ def test_what_is_personal(text: str, kind: str, value: str) -> None:
         "360-270 = <<360-270=90>>90",
         "Card 4111 1111 1111 1112",  # the checksum is wrong
         "release 2.10.3 of 2024-05-06",
+        "pi is 3.1415926535, e is 2.7182818284",
+        "ln 2 = 0.6931471805 and 3,1622776601",
+        "a ratio of 0.2125551234 and 4155552671.5",
+        "0.4111111111111111",
+        "pi is 3.14159 26535 89793 and 3.141 592 653 589",
+        "about 4155552671e-10",
     ],
 )
 def test_what_is_not(text: str) -> None:
@@ -126,3 +135,19 @@ def test_no_network_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     assert found("bob@a-domain-never-seen-before.example")
+
+
+@given(
+    st.integers(0, 99),
+    st.sampled_from(".,"),
+    st.text("0123456789", min_size=1, max_size=16),
+    st.sampled_from(["{}", "x = {} m"]),
+)
+def test_no_part_of_a_decimal_is_personal(whole: int, point: str, decimals: str, frame: str) -> None:
+    assert found(frame.format(f"{whole}{point}{decimals}")) == []
+
+
+def test_a_value_between_letters_of_a_script_without_spaces_is_masked(ctx: FilterContext) -> None:
+    one = rows.candidate(input="电话415-555-2671请打", completion="打415-555-2671吧。 #### 5")
+    (kept,), _ = curate([one], [PluginRef(name="pii")], ctx)
+    assert (kept.input, kept.completion) == ("电话[PHONE_NUMBER_1]请打", "打[PHONE_NUMBER_1]吧。 #### 5")

@@ -115,3 +115,19 @@ def test_a_real_model_scores_each_text_by_itself(tmp_path: Path, problem_type: s
     scores = [one.score for one in toxicity.check(cfg, batch, None)]
     assert scores == pytest.approx([max(expected[:2]), max(expected[2:])], abs=1e-5)
     assert len({round(one, 3) for one in expected}) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "word", "found"),
+    [
+        ("Such a ninny!", "ninny", True),
+        ("The ninnyhammer", "ninny", False),
+        ("他是笨蛋吗", "笨蛋", True),
+        ("वह मूर्ख है", "मूर्ख", True),
+        ("वह मूर्खता है", "मूर्ख", False),
+        ("यह मूर है", "मूर्", False),
+        ("他是ninny吗", "ninny", True),
+    ],
+)
+def test_words_of_every_script(text: str, word: str, found: bool) -> None:
+    assert check(text, "Yes.", words=(word,)).keep != found

@@ -51,7 +51,7 @@ def test_right_and_distinct_solutions_are_kept_in_their_order() -> None:
 
 
 def test_without_equations_words_tell_solutions_apart() -> None:
-    outcomes = solved("Seven.\n#### 7", "seven\n####  7!", "He counts to seven.\n#### 7")
+    outcomes = solved("Seven.\n#### 7", "seven\n####  7;", "He counts to seven.\n#### 7")
     assert [one.completion for one in outcomes] == ["Seven.\n#### 7", "He counts to seven.\n#### 7"]
 
 

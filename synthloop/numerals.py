@@ -12,7 +12,7 @@ given as None, and never as a part of itself.
 | `3 1/2` `½` `\\frac{1}{2}` | 3.5, 0.5 | fractions                          | `3/4/2020`                            |
 | `2e3` `2 × 10^3` `10³` | 2000    | powers of ten                       | `2^10` `0x1F`                         |
 | `12kg` `5x` `$5` `50%` | 12      | units are ignored                   |                                       |
-| `１２` `٣٤`          | 12         | digits of any script                |                                       |
+| `１２` `٣٤`          | 12         | digits of any script                | `2√3` `5π` `\\sqrt{2}`                |
 
 Digits inside a word (`m2`, `H2O`, `x^2`) are no number. A minus sign belongs to its number unless it follows a word, a
 number or a bracket, where it subtracts or hyphenates.
@@ -29,7 +29,8 @@ MAX_DIGITS = 400
 
 _CHARACTERS = str.maketrans(
     {
-        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63\uff0d", "-"),
+        **{chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F)},  # full width
+        **dict.fromkeys("\u2010\u2011\u2012\u2013\u2212\ufe63", "-"),
         "\u066b": ".",
         "\u066c": ",",
         "\u2044": "/",
@@ -48,6 +49,7 @@ _LATEX = (
     (re.compile(r"(?<=\d)\\[dt]?frac\{(\d+)\}\{(\d+)\}"), r" \1/\2"),
     (re.compile(r"\\[dt]?frac\{(-?\d+)\}\{(\d+)\}"), r"\1/\2"),
 )
+_BOLD = re.compile(r"^\*\*(.*)\*\*$")
 _SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺"
 _SUPERSCRIPT = re.compile(f"[{_SUPERSCRIPTS}]+")
 _VULGAR = re.compile("(\\d?)([¼-¾⅐-⅞])")
@@ -58,19 +60,22 @@ _DECIMAL = rf"(?: {_WHOLE}(?:\.\d+)? | \.\d+ )"
 _EXPONENT = r"\^\{?[+-]?\d+\}?"
 _TOKEN = re.compile(
     rf"""
-    (?=[\w.^+$€£¥₹-]) (?:                                               # what a token can start with, for speed
+    (?=[\w.^+$€£¥₹√∛∜\\-]) (?:                                         # what a token can start with, for speed
+      (?P<irrational> (?:{_DECIMAL}\s?)? (?:[√∛∜]|\\sqrt(?:\[\d+\])?) \s?[({{]?{_DECIMAL}
+        | {_DECIMAL}\s?(?:π|\\pi)(?:\s?/\s?\d+)? | (?:π|\\pi)\s?/\s?\d+ ) |
       [^\W\d_] \w* (?:{_EXPONENT})?                                      # a word, with the digits in it
     | (?<=[)\]}}]) {_EXPONENT}                                           # (x + 1)^2
     | (?P<hexadecimal> 0[xX][0-9a-fA-F]+ )
-    | (?P<sign> (?<![\w.)\]}}]) (?: [+-]\s?[$€£¥₹]? | [$€£¥₹][+-] ) )? [$€£¥₹]?
+    | (?P<sign> (?<![\w.)\]}}]) (?: [+-][$€£¥₹]? | (?<![\w.)\]}}][ ])[+-]\s[$€£¥₹]? | [$€£¥₹][+-] ) )? [$€£¥₹]?
       (?: (?P<whole>{_WHOLE}) [ \u2009] (?P<above>\d+)/(?P<below>\d+)    # 3 1/2
         | (?P<dividend>{_DECIMAL}) / (?P<divisor>{_DECIMAL})             # 1/2
         | (?P<mantissa>{_DECIMAL}) \s?[×x*·]\s? 10 (?:\^|\*\*)\{{?(?P<power>[+-]?\d+)\}}?
         | 10 (?:\^|\*\*)\{{?(?P<ten>[+-]?\d+)\}}?
         | (?P<scientific>{_DECIMAL}) [eE] (?P<exponent>[+-]?\d+)
         | (?P<decimal>{_DECIMAL}) )
-      (?! \d | [.,:/'_]\d | \*\*\d | \s?{_EXPONENT} | [eE][+-]?\d )
-    | (?P<unread> [$€£¥₹]?\.?\d (?:[\d.,:/'_^{{}}*]*[\d}}])? (?:[eE][+-]?\d+)? ) )
+      (?! \d | [.,:/'_]\d | [ \u2009]\d{{3}}[.,:/'_]\d | \*\*\d | \s?{_EXPONENT} | [eE][+-]?\d )
+    | (?P<unread> [$€£¥₹]?\.?\d (?:\d{{0,2}}(?:[ \u2009]\d{{3}})+(?!\d))?
+      (?:[\d.,:/'_^{{}}*]*[\d}}])? (?:[eE][+-]?\d+)? ) )
     """,
     re.VERBOSE,
 )
@@ -87,26 +92,46 @@ def final_number(text: str) -> str | None:
     return _value(found[-1]) if found else None
 
 
+def single_number(text: str) -> tuple[str | None, str]:
+    """(the number, what is around it) of a text with one number; (None, the text) of any other."""
+    found = _matches(text)
+    if len(found) != 1:
+        return None, text
+    (match,) = found
+    return _value(match), f"{match.string[: match.start()]} {match.string[match.end() :]}"
+
+
 def _matches(text: str) -> list[re.Match[str]]:
-    return [match for match in _TOKEN.finditer(_plain(text)) if match.lastgroup]
+    return [match for match in _TOKEN.finditer(plain(text)) if match.lastgroup]
 
 
 def only_number(text: str) -> str | None:
     """The number that `text` is from end to end, but for spaces, a currency, `%` and a full stop; else None."""
-    bare = _plain(text).strip().removeprefix("\\boxed{").removesuffix("}").strip("$ ")
+    bare = _BOLD.sub(r"\1", plain(text).strip()).removeprefix("\\boxed{").removesuffix("}").strip("$ ")
     match = _TOKEN.match(bare)
     rest = bare[match.end() :].strip() if match and match.lastgroup else None
     return _value(match) if match and rest in ("", ".", "%", "%.", "€", "£", "¥", "₹") else None
 
 
-def _plain(text: str) -> str:
+def plain(text: str) -> str:
     """`text` with ASCII digits, signs and separators, LaTeX's way of writing numbers undone."""
     if not text.isascii():
         text = "".join(str(unicodedata.digit(c)) if c.isdecimal() else c for c in text.translate(_CHARACTERS))
-    for pattern, plain in _LATEX:
-        text = pattern.sub(plain, text)
+    for pattern, written in _LATEX:
+        text = pattern.sub(written, text)
     text = _VULGAR.sub(_fraction, text)
     return _SUPERSCRIPT.sub(lambda m: "^" + "".join("0123456789-+"[_SUPERSCRIPTS.index(c)] for c in m[0]), text)
+
+
+_GROUPED = re.compile(
+    r"(?<![\w.,'])(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:\u2009\d{3})+|\d{1,3}(?:['_]\d{3})+)"
+    r"(?!\d|[,'_\u2009]\d)"
+)
+
+
+def ungroup(text: str) -> str:
+    """A `plain` text with its grouped numbers as digits alone. One grouped by spaces, perhaps two numbers, stays."""
+    return _GROUPED.sub(lambda match: re.sub(r"\D", "", match[0]), text)
 
 
 def _fraction(match: re.Match[str]) -> str:
@@ -116,7 +141,7 @@ def _fraction(match: re.Match[str]) -> str:
 
 def _value(match: re.Match[str]) -> str | None:
     """The canonical form of a match of `_TOKEN`; None where it is not to be read."""
-    if match["unread"] or match["hexadecimal"] or sum(map(str.isdigit, match[0])) > MAX_DIGITS:
+    if match["unread"] or match["hexadecimal"] or match["irrational"] or sum(map(str.isdigit, match[0])) > MAX_DIGITS:
         return None
     number = _magnitude(match.groupdict())
     if number is None:

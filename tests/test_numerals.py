@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.numerals import canonical, final_number, numbers, only_number
+from synthloop.numerals import canonical, final_number, numbers, only_number, plain, ungroup
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,13 @@ from eval.numerals import canonical, final_number, numbers, only_number
         ("12kg 5x $3 50%", ["12", "5", "3", "50"]),
         ("from 5\u20137", ["5", "7"]),
         ("3,5", [None]),
+        ("1 234,5 and 12 345,67", [None, None]),
+        ("2√7 √7 3π \\sqrt{7} 4\\sqrt[3]{7} π/4", [None] * 6),
+        ("√49 = 7", [None, "7"]),
+        ("12 - 5", ["12", "5"]),
+        ("total - 5", ["5"]),
+        ("12 -5, x = - 5, - 5", ["12", "-5", "-5", "-5"]),
+        ("\uff11\uff0c\uff12\uff13\uff14 \uff11\uff0e\uff15 \uff11\uff1a\uff15", ["1234", "1.5", None]),
         ("1.000.000", [None]),
         ("1.234,5", [None]),
         ("12:30", [None]),
@@ -76,7 +83,7 @@ def test_canonical_forms_are_equal_just_where_values_are(value: Fraction) -> Non
     assert final_number(written) == written == canonical(Fraction(written))
 
 
-@pytest.mark.parametrize("text", ["7", " $1,000. ", "50%", "3 1/2", r"\boxed{12}", "-5", "10 000"])
+@pytest.mark.parametrize("text", ["7", " $1,000. ", "50%", "3 1/2", r"\boxed{12}", "$12$", "**12**", "-5", "10 000"])
 def test_one_number_from_end_to_end(text: str) -> None:
     assert only_number(text) == final_number(text)
 
@@ -84,3 +91,12 @@ def test_one_number_from_end_to_end(text: str) -> None:
 @pytest.mark.parametrize("text", ["7 x^2 + C", "1 or 2", "x = 3", "12:30", "5 apples", "", "none", "3,5"])
 def test_no_number_from_end_to_end(text: str) -> None:
     assert only_number(text) is None
+
+
+@given(
+    st.integers(0, 10**12),
+    st.sampled_from([",", "\u00a0", "'", "_", "{,}", r"\,"]),
+    st.sampled_from(["", ".5", " kg", ", 7"]),
+)
+def test_ungroup(number: int, mark: str, rest: str) -> None:
+    assert ungroup(plain(f"a {grouped(number, mark)}{rest}")) == f"a {number}{rest}"
