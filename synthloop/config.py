@@ -161,7 +161,7 @@ class Train(Section):
 
 
 class Eval(Section):
-    """How the student is evaluated. `max_examples` caps a split (the first rows of it, in their fixed order)."""
+    """How the student is evaluated. `max_examples` caps a split (rows drawn by the seed, the same in every round)."""
 
     sampling: dict[str, Any] = {"temperature": 0.0, "max_tokens": 256}
     max_examples: dict[Literal["probe", "gate", "test"], int] = {}
