@@ -93,6 +93,13 @@ def begun_with(rows: Sequence[Beginnings]) -> list[list[bytes]]:
     return [[one for one in row[:-1] if one in known] for row in rows]
 
 
+def cut_from(rows: Sequence[Beginnings], held: Sequence[Beginnings]) -> list[bool]:
+    """Whether each of `rows` is the beginning or the continuation of one of `held`; equal ones are not meant."""
+    begun = begun_with([*rows, *held])
+    whole, inside = {one[-1] for one in held}, {end for ends in begun[len(rows) :] for end in ends}
+    return [one[-1] in inside or not whole.isdisjoint(ends) for one, ends in zip(rows, begun, strict=False)]
+
+
 def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=16).digest()
 

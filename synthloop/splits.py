@@ -192,16 +192,12 @@ def _refuse_overlap(
 ) -> None:
     """Refuse, or drop from train (then from validation), rows whose problem also stands in a more held-out split, and
     rows that are cut from one conversation with a row there."""
-    rows = [row for name in PUBLISHED for row in splits[name]]
-    begins = [problems.beginnings(row, shared) for row in rows]
-    whole = {row.id: one[-1] for row, one in zip(rows, begins, strict=True)}
-    begun = {row.id: set(ends) for row, ends in zip(rows, problems.begun_with(begins), strict=True)}
     dropped: dict[str, int] = {}
     for later, earlier in (("test", "validation"), ("test", "train"), ("validation", "train")):
-        held = {whole[row.id] for row in splits[later]}
-        inside = {end for row in splits[later] for end in begun[row.id]}
-        same = [row for row in splits[earlier] if whole[row.id] in held]
-        cut = [row for row in splits[earlier] if whole[row.id] in inside - held or begun[row.id] & held]
+        begins, held = ([problems.beginnings(row, shared) for row in splits[name]] for name in (earlier, later))
+        whole = {one[-1] for one in held}
+        same = [row for row, one in zip(splits[earlier], begins, strict=True) if one[-1] in whole]
+        cut = [row for row, is_cut in zip(splits[earlier], problems.cut_from(begins, held), strict=True) if is_cut]
         found = {"also stand in": same, "are cut from conversations in": [row for row in cut if row not in same]}
         size = len(splits[earlier])
         told = [
