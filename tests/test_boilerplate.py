@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from synthloop import boilerplate
 from synthloop.hashing import Ragged, hash_ngrams, row_sets
-from synthloop.similarity import distinct, groups, hashed_words, ngrams
+from synthloop.similarity import distinct, hashed_words, jaccard, links, ngrams
 
 FRAME = "answer the question below in one word and never say how you found it question"
 words = st.lists(
@@ -39,12 +39,14 @@ def test_an_ngram_is_left_out_where_more_than_half_of_more_than_fifty_rows_have_
     assert whole == [len(one - expected or one) for one in sets]
 
 
-@settings(max_examples=15, deadline=None)
-@given(own=st.lists(words.map(" ".join), min_size=51, max_size=60, unique=True), threshold=st.floats(0.5, 1))
-def test_a_frame_around_all_rows_makes_no_row_a_duplicate_that_was_none(own: list[str], threshold: float) -> None:
-    framed = [f"{FRAME} {text}" for text in own]
-    alone = groups([f"{text} {number}" for number, text in enumerate(own)], threshold)
-    assert len(set(groups([f"{text} {number}" for number, text in enumerate(framed)], threshold))) >= len(set(alone))
+@settings(max_examples=20, deadline=None)
+@given(own=st.lists(words.map(" ".join), min_size=51, max_size=60), threshold=st.floats(0.3, 1))
+def test_framed_rows_are_joined_by_what_is_their_own(own: list[str], threshold: float) -> None:
+    texts = [f"{FRAME} {text}" for text in own]
+    sets = [ngrams(text, 3) for text in texts]
+    repeated = {gram for one in sets for gram in one if sum(gram in other for other in sets) > len(texts) / 2}
+    compared = [one - repeated or one for one in sets]
+    assert all(jaccard(compared[a], compared[b]) >= threshold for a, b in links(texts, threshold))
 
 
 @pytest.mark.parametrize(("num_equal", "num_kept"), [(2, 60), (60, 2)])
