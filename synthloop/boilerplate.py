@@ -3,6 +3,9 @@
 The rule, for whatever compares texts (splits, dedup, novelty, decontamination): n-grams that stand in more than half of
 more than `MIN_ROWS` rows are left out of the compared sets. A row of nothing else is compared whole: two such rows are
 alike where they are the same.
+
+Limits: where a teacher puts most of a round into one template, the template is left out as well, and copies that differ
+in their numbers or names pass. An instruction that fewer rows share counts like any other words.
 """
 
 from __future__ import annotations

@@ -76,7 +76,7 @@ class Splits(Section):
 
     Probe and gate come out of the task's 'validation' split where it has one, else out of 'train'; test likewise where
     none is published. `train`, where given, caps the real training rows (low-data studies). Near-duplicates (word
-    3-gram Jaccard at or above `near_duplicate`) stay on one side.
+    3-gram Jaccard at or above `near_duplicate`) and rows cut from one conversation stay on one side.
     """
 
     train: float | None = Field(default=None, gt=0)

@@ -93,6 +93,14 @@ def begun_with(rows: Sequence[Beginnings]) -> list[list[bytes]]:
     return [[one for one in row[:-1] if one in known] for row in rows]
 
 
+def continuations(rows: Sequence[Beginnings]) -> list[tuple[int, int]]:
+    """Pairs of positions: a row, and one whose turns begin with all of its."""
+    first: dict[bytes, int] = {}
+    for place, row in enumerate(rows):
+        first.setdefault(row[-1], place)
+    return [(first[end], place) for place, ends in enumerate(begun_with(rows)) for end in ends]
+
+
 def cut_from(rows: Sequence[Beginnings], held: Sequence[Beginnings]) -> list[bool]:
     """Whether each of `rows` is the beginning or the continuation of one of `held`; equal ones are not meant."""
     begun = begun_with([*rows, *held])

@@ -117,9 +117,8 @@ def split_rows(
     if not unique["test"]:
         asked["test"] = cfg.test or 0.15
     splits, rest = deal(unique[source], groups, asked, seed)
-    large = _too_large(unique[source], groups, asked)
-    if large:
-        log.warning("%s, more than a split of %s should hold: they lie in one split all the same", large, source)
+    if large := _too_large(unique[source], groups, asked):
+        log.warning("%s, more than a split should hold; they lie in one split all the same", large)
     if source == "train":
         splits["train"] = rest
     else:
@@ -131,7 +130,7 @@ def split_rows(
     for name in ("train", *HELD_OUT):
         if not splits[name]:
             remedy = (
-                f"{large}, which lies in one split. Raise splits.near_duplicate" if large else f"Change splits.{name}"
+                f"{large}: raise splits.near_duplicate, or leave rows of it out" if large else f"Change splits.{name}"
             )
             raise UserError(f"The split '{name}' is empty (published rows: {_sizes(published)}). {remedy}.")
     return splits, notes
@@ -190,33 +189,42 @@ def _distinct(published: dict[str, list[Example]]) -> tuple[dict[str, list[Examp
 def _refuse_overlap(
     splits: dict[str, list[Example]], shared: frozenset[str], cfg: Splits, notes: dict[str, Any]
 ) -> None:
-    """Refuse, or drop from train (then from validation), rows whose problem also stands in a more held-out split, and
-    rows that are cut from one conversation with a row there."""
+    """Refuse, or drop from train (then from validation), what does not leave a more held-out split held out."""
     dropped: dict[str, int] = {}
     for later, earlier in (("test", "validation"), ("test", "train"), ("validation", "train")):
-        begins, held = ([problems.beginnings(row, shared) for row in splits[name]] for name in (earlier, later))
-        whole = {one[-1] for one in held}
-        same = [row for row, one in zip(splits[earlier], begins, strict=True) if one[-1] in whole]
-        cut = [row for row, is_cut in zip(splits[earlier], problems.cut_from(begins, held), strict=True) if is_cut]
-        found = {"also stand in": same, "are cut from conversations in": [row for row in cut if row not in same]}
+        found = _not_apart(splits[earlier], splits[later], shared)
         size = len(splits[earlier])
-        told = [
-            f"{len(many)} of the {size} rows of '{earlier}' {what} '{later}'" for what, many in found.items() if many
-        ]
-        if told and cfg.on_overlap == "error":
+        told = ", ".join(
+            f"{len(rows)} of the {size} rows of '{earlier}' {what} '{later}'" for what, rows in found.items()
+        )
+        if found and cfg.on_overlap == "error":
+            example = problems.compared(next(iter(found.values()))[0])
             raise UserError(
-                f"{', '.join(told)}, for example "
-                f"{problems.compared([*same, *cut][0])[:80]!r}. Held-out data must stay held out: remove them, or set "
+                f"{told}, for example {example[:80]!r}. Held-out data must stay held out: remove them, or set "
                 f"splits.on_overlap=drop to leave them out of '{earlier}'."
             )
-        if told:
-            ids = {row.id for many in found.values() for row in many}
+        if found:
+            ids = {row.id for rows in found.values() for row in rows}
             splits[earlier] = [row for row in splits[earlier] if row.id not in ids]
-            for what, many in found.items():
-                if many:
-                    dropped[f"{earlier} rows that {what.removeprefix('also ')} {later}"] = len(many)
-            log.warning("dropped: %s", ", ".join(told))
+            log.warning("dropped: %s", told)
+        dropped |= {
+            f"{earlier} rows that {what.removeprefix('also ')} {later}": len(rows) for what, rows in found.items()
+        }
     notes["dropped_overlap"] = dropped
+
+
+def _not_apart(rows: list[Example], held: list[Example], shared: frozenset[str]) -> dict[str, list[Example]]:
+    """How rows are not apart from those `held` out -> the rows: they have the same problem, or conversation."""
+    begins, others = ([problems.beginnings(row, shared) for row in many] for many in (rows, held))
+    whole = {one[-1] for one in others}
+    same, cut = [], []
+    for row, one, is_cut in zip(rows, begins, problems.cut_from(begins, others), strict=True):
+        if one[-1] in whole:
+            same.append(row)
+        elif is_cut:
+            cut.append(row)
+    found = {"also stand in": same, "are cut from conversations in": cut}
+    return {how: many for how, many in found.items() if many}
 
 
 def _group(
@@ -224,19 +232,16 @@ def _group(
 ) -> dict[str, int]:
     """Row id -> group, over all published rows, of near-duplicates and of rows cut from one conversation.
 
-    Both are counted, and the groups that cross published splits.
+    Both are counted, and so are groups that cross published splits.
     """
     rows = [row for name in PUBLISHED for row in splits[name]]
     alike = similarity.links([problems.compared(row, shared) for row in rows], threshold)
     notes["near_duplicate_rows"] = len(rows) - len(set(similarity.components(len(rows), alike)))
-    begins = [problems.beginnings(row, shared) for row in rows]
-    first: dict[bytes, int] = {}
-    for place, one in enumerate(begins):
-        first.setdefault(one[-1], place)
-    cut = [(first[end], place) for place, ends in enumerate(problems.begun_with(begins)) for end in ends]
-    conversations = [size for size in Counter(similarity.components(len(rows), cut)).values() if size > 1]
-    notes["conversations_of_several_rows"] = {"conversations": len(conversations), "rows": sum(conversations)}
-    groups = {row.id: index for row, index in zip(rows, similarity.components(len(rows), [*alike, *cut]), strict=True)}
+    cut = problems.continuations([problems.beginnings(row, shared) for row in rows])
+    several = [size for size in Counter(similarity.components(len(rows), cut)).values() if size > 1]
+    notes["conversations_of_several_rows"] = {"conversations": len(several), "rows": sum(several)}
+    indices = similarity.components(len(rows), [*alike, *cut])
+    groups = {row.id: index for row, index in zip(rows, indices, strict=True)}
     crossing = _groups_of(splits["train"], groups) & _groups_of([*splits["validation"], *splits["test"]], groups)
     notes["near_duplicate_groups_across_published_splits"] = len(crossing)
     if crossing:
