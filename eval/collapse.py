@@ -24,7 +24,7 @@ from eval.student import Student
 from synthloop import chat
 from synthloop.config import Collapse, Config
 from synthloop.errors import UserError
-from synthloop.randomness import derive_seed
+from synthloop.randomness import derive_seed, draw
 from synthloop.records import Candidate, Completion, Example, Request
 from synthloop.store import read_json
 from synthloop.task import Task, open_task
@@ -52,7 +52,7 @@ def observe(
 ) -> Observation:
     """Ask the student for everything the signals need. `scores` is the entry of `gate` in `eval/scores.json`."""
     cfg = config.collapse
-    train = rows.train[:MAX_REAL_ROWS]
+    train = draw(rows.train, MAX_REAL_ROWS, student.seed)
     likelihood = real_text_nll(student, rows.gate, train)
     frozen = frozen_prompts(rows.gate, cfg.num_prompts, student.seed)
     if len(frozen) < cfg.num_prompts:

@@ -29,7 +29,7 @@ from eval.trend import MIN_CONTROLS
 from synthloop.child import run_child
 from synthloop.config import Config
 from synthloop.errors import UserError
-from synthloop.randomness import rng
+from synthloop.randomness import draw, rng
 from synthloop.records import Candidate, Example
 from synthloop.store import Run, read_json, read_rows, stage_settings, write_json
 
@@ -112,11 +112,12 @@ def _drawn(run: Run) -> Values:
     size = len(read_rows(kept[-1], Candidate)) if kept else 0
     if size == 0:
         return {}
-    texts = [collapse.whole_text(one) for one in read_rows(run.split("train"), Example)[: collapse.MAX_REAL_ROWS]]
+    train = draw(read_rows(run.split("train"), Example), collapse.MAX_REAL_ROWS, run.config.seed)
+    texts = [collapse.whole_text(one) for one in train]
     real, budget = diversity.reference(texts), collapse.pool_budget(run.config)
     values: Values = {}
-    for draw in range(NUM_DRAWS):
-        seen = diversity.sample(rng(run.config.seed, "controls", draw).choices(texts, k=size), budget)
+    for number in range(NUM_DRAWS):
+        seen = diversity.sample(rng(run.config.seed, "controls", number).choices(texts, k=size), budget)
         measured = {**diversity.profile(seen, real), "mean_length": seen.num_words / size}
         for name in WRITTEN:
             if (value := measured[name]) is not None:

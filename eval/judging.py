@@ -1,10 +1,10 @@
 """Scores by a judge, for answers that no rule can compare: `task: {name: jsonl, scorer: judge}`.
 
-Every engine of the role is shown the problem, the reference and the student's reply, and says whether the reply is
-right (reference-guided grading: Zheng et al. 2023, arXiv:2306.05685). The score is the share of judges who say so;
-right is what more than half call right. Replies go to the journal, so a reply is judged once, in whichever round it is
-given again. A judge in this process takes the student's place on the device, and the student is loaded again
-after it; a server (`engine: server`) stands beside it.
+Every engine of the role is shown the problem with all its turns, the reference and the student's reply, and says
+whether the reply is right (reference-guided grading: Zheng et al. 2023, arXiv:2306.05685). The score is the share of
+judges who say so; right is what more than half call right. Replies go to the journal, so a reply is judged once, in
+whichever round it is given again. A judge in this process takes the student's place on the device, and the student is
+loaded again after it; a server (`engine: server`) stands beside it.
 
 Limits: a judge misses errors in what it cannot solve itself and favours its own family's style. Read some of its
 reasons (`journal.sqlite`, role of the judge) before you believe a gain.
@@ -18,7 +18,7 @@ from collections.abc import Sequence
 import jinja2
 from pydantic import BaseModel, Field
 
-from synthloop import plugins, progress
+from synthloop import plugins, problems, progress
 from synthloop.config import RoleConfig
 from synthloop.engines import complete_all, identity, num_devices
 from synthloop.journal import Journal
@@ -34,11 +34,11 @@ log = logging.getLogger("synthloop.eval")
 SYSTEM = "You grade answers. You are strict and fair. You reply with JSON only."
 PROMPT = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(
     """<problem>
-{{ example.input }}
+{{ problem }}
 </problem>
 
 <reference>
-{{ example.completion }}
+{{ reference }}
 </reference>
 
 <answer>
@@ -139,7 +139,8 @@ def _ask(
 
 def messages(example: Example, text: str, instructions: str) -> tuple[Message, ...]:
     """What the judge is asked."""
-    asked = PROMPT.render(example=example, text=text, instructions=instructions)
+    problem = problems.shown(example)
+    asked = PROMPT.render(problem=problem, reference=example.completion, text=text, instructions=instructions)
     return (Message(role="system", content=SYSTEM), Message(role="user", content=asked))
 
 

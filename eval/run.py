@@ -22,6 +22,7 @@ from eval.student import Answers, Student, answer
 from synthloop.child import open_run, run_child, stage_parser
 from synthloop.errors import UserError
 from synthloop.integrity import is_there
+from synthloop.randomness import draw
 from synthloop.records import Candidate, Example, Prediction
 from synthloop.store import Run, Writer, read_json, read_rows, write_json, write_rows
 from synthloop.task import open_task
@@ -85,13 +86,15 @@ def test(run: Run, round: int, student: Student) -> None:
 
 
 def read_split(run: Run, name: str) -> list[Example]:
-    """The examples a split is evaluated on: its first `eval.max_examples`, all where that is not set.
+    """The examples a split is evaluated on: `eval.max_examples` drawn by the run's seed, all where that is not set.
 
     Raises:
         UserError: there are none.
     """
     cap = {str(split): count for split, count in run.config.eval.max_examples.items()}.get(name)
-    examples = read_rows(run.split(name), Example)[:cap]
+    examples = read_rows(run.split(name), Example)
+    if cap is not None:
+        examples = draw(examples, cap, run.config.seed)
     if not examples:
         raise UserError(f"{run.split(name)}: the split '{name}' has no examples. Check splits and eval.max_examples.")
     return examples

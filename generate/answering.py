@@ -41,7 +41,8 @@ def answer(
     sampling: Mapping[str, Any] = SAMPLING,
 ) -> Generator[list[Ask], list[Reply], list[Answer]]:
     """`count` independent answers of `role` to the candidate's problem, in a part of a filter's conversation."""
-    rows = [row for row in train if row.input != one.input]
+    own, *others = ctx.compared([one, *train])
+    rows = [row for row, problem in zip(train, others, strict=True) if problem != own]
     draw = asker.rng("demonstrations")
     if ctx.task.labels:
         shown: Sequence[Example] = draw_across(by_label(rows), NUM_SHOWN, draw, one.id)

@@ -125,7 +125,8 @@ class Asker:
         settings = {**chosen.sampling, **(sampling or {})}
         if schema is not None:
             settings["structured_outputs"] = {"json": schema.model_json_schema()}
-        messages = self._desk.prompts.render(template, **{**self._variables, **variables})
+        given = {"task_system": self.task.config.system, **self._variables, **variables}
+        messages = self._desk.prompts.render(template, **given)
         self._prompts.add(template)
         settings = _seeded(settings, place, f"roles.{role}")
         return self._made(chosen, role, Request(id="", role=role, messages=messages, sampling=settings), sample)

@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from generate import two_sample
 from generate.two_sample import Counts, Statistic, Tail, Vector
+from synthloop import problems
 from synthloop.numerals import only_number
+from synthloop.problems import Problem
 from synthloop.randomness import rng
 from synthloop.similarity import words
 from synthloop.storable import loads
@@ -40,11 +42,9 @@ _HUGE = 1e100
 Value = float | dict[str, float] | None
 
 
-class Sample(Protocol):
+class Sample(Problem, Protocol):
     """What a real `Example` and a synthetic `Candidate` have in common."""
 
-    @property
-    def input(self) -> str: ...
     @property
     def completion(self) -> str: ...
     @property
@@ -81,7 +81,8 @@ Plan = Iterator[Comparison | Skipped]
 
 def plan(sides: Sides[Sample], points: Points | None, seed: int) -> Plan:
     """All comparisons there are to make, in a fixed order."""
-    yield from _texts("input", [[words(one.input) for one in side] for side in sides], seed)
+    shared = frozenset().union(*map(problems.shared_system, sides))
+    yield from _texts("input", [[words(problems.compared(one, shared)) for one in side] for side in sides], seed)
     yield from _texts("completion", [[words(one.completion) for one in side] for side in sides], seed)
     answers = [[one.answer for one in side if one.answer is not None] for side in sides]
     yield _shares("label shares", answers, limit=sum(map(len, answers)) // ROWS_PER_LABEL)

@@ -14,6 +14,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from generate.asking import Ask, Asker, Desk, Reply
+from synthloop import problems
 from synthloop.records import Candidate, Example, Message, Score, Seed
 from synthloop.task import Task
 
@@ -42,6 +43,8 @@ class Context(Asker):
 
     def __init__(self, desk: Desk, seed: Seed, config: Any) -> None:
         super().__init__(desk, seed.id, {"seed": seed, "shown": shown_answers(seed, desk.task)})
+        real = (seed.example, *seed.demonstrations)
+        self._variables["are_conversations"] = any(self.conversation(one) != one.input for one in real)
         self.config = config
         self.seed = seed
         self._num_candidates = 0
@@ -50,6 +53,10 @@ class Context(Asker):
     def id(self) -> str:
         """The id of the conversation, and of its first candidate."""
         return f"r{self._desk.round:03d}-{self.seed.id}"
+
+    def conversation(self, row: Example) -> str:
+        """The whole problem of a real row, as prompts show it: its `input`, or its turns where they are more."""
+        return problems.shown(row, self.task.config.system)
 
     def score(self, input: str, text: str, answer: str | None = None) -> Score:
         """What the task's scorer says of the reply `text` to the new problem `input`."""

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from generate import fidelity, verifiers
-from generate.curation import REAL, FilterContext
+from generate.curation import REAL, FilterContext, whole_texts
 from synthloop import plugins
 from synthloop.child import open_run, run_child, stage_parser
 from synthloop.config import PluginRef
@@ -121,9 +121,8 @@ def fidelity_report(ctx: FilterContext, kept: Sequence[Candidate]) -> dict[str, 
     config, real = ctx.run.config, ctx.real("train")
     points = None
     if config.curate.embedding_model and real and kept:
-        texts = [f"{one.input}\n{one.completion}" for one in real] + [f"{one.input}\n{one.completion}" for one in kept]
         ctx.free_device()
-        embedded = embed(texts, config.curate.embedding_model)
+        embedded = embed(whole_texts(ctx, [*real, *kept]), config.curate.embedding_model)
         points = embedded[: len(real)], embedded[len(real) :]
     return fidelity.report(real, kept, seed=derive_seed(config.seed, ctx.round, "fidelity"), embeddings=points)
 

@@ -31,7 +31,9 @@ from generate.context import Reject
 from generate.driver import drive
 from generate.prompts import Prompts
 from generate.roles import Engines, Roles
+from synthloop import problems
 from synthloop.journal import Journal
+from synthloop.problems import Problem
 from synthloop.records import Candidate, Decision, Example, Seed
 from synthloop.refusals import Refusals
 from synthloop.store import Run, read_rows
@@ -70,6 +72,18 @@ class FilterContext:
     def real(self, split: str) -> list[Example]:
         """The real rows of a split."""
         return read_rows(self.run.split(split), Example)
+
+    def compared(self, rows: Iterable[Problem]) -> list[str]:
+        """The problem of each row as the text that is compared with others: whole conversations."""
+        return [problems.compared(row, self._shared_system) for row in rows]
+
+    @cached_property
+    def _shared_system(self) -> frozenset[str]:
+        """The system turns that say nothing of one row: the task's own, and that of most real rows."""
+        own = self.task.config.system
+        return frozenset({own} if own else ()) | problems.shared_system(
+            [row for split in REAL for row in self.real(split)]
+        )
 
     @cached_property
     def seeds(self) -> dict[str, Seed]:
@@ -152,3 +166,8 @@ class FilterContext:
     ) -> None:
         if self._engines is not None:
             self._engines.close()
+
+
+def whole_texts(ctx: FilterContext, rows: Sequence[Example | Candidate]) -> list[str]:
+    """The problem and the completion of each row, as one text."""
+    return [f"{problem}\n{one.completion}" for problem, one in zip(ctx.compared(rows), rows, strict=True)]

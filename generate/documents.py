@@ -19,6 +19,7 @@ from typing import NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from generate.asking import Asker
+from synthloop import problems
 from synthloop.characters import count_words, spaceless_letter
 from synthloop.errors import UserError
 from synthloop.jsonl import BYTE_ORDER_MARK, read_jsonl, read_text
@@ -69,7 +70,10 @@ def draw(cfg: DocumentsConfig, seed: Seed, asker: Asker, count: int = 1) -> list
     """
     if cfg.documents is None:
         rows = [seed.example, *seed.demonstrations][:count]
-        return [Passage(one.id, "", f"{one.input}\n\n{one.completion}".strip()) for one in rows]
+        return [
+            Passage(one.id, "", f"{problems.shown(one, asker.task.config.system)}\n\n{one.completion}".strip())
+            for one in rows
+        ]
     passages = read_passages(cfg.documents, cfg.max_words)
     return asker.rng("documents").sample(passages, min(count, len(passages)))
 

@@ -2,6 +2,9 @@
 
 A line that is only `[system]`, `[user]` or `[assistant]` starts a turn; a file without one is a single user turn.
 The marks count in the file alone: a model's reply that contains such a line stays text.
+
+A row's `input` is in a chat its last turn alone. `{{ one | conversation }}` shows the whole problem, `one | dialogue`
+gives its turns of user and assistant; both take the text of a system turn to leave out: `task_system` is the task's.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ from typing import Any
 
 import jinja2
 
-from synthloop import templates
+from synthloop import problems, templates
 from synthloop.errors import UserError
 from synthloop.jsonl import read_text
 from synthloop.records import Message
@@ -37,6 +40,8 @@ class Prompts:
         self._environment = templates.sandbox(
             loader=jinja2.FunctionLoader(self._source), trim_blocks=True, lstrip_blocks=True
         )
+        self._environment.filters.update(conversation=problems.shown, dialogue=problems.dialogue)
+        self._environment.globals.update(task_system=None, are_conversations=False)
 
     def _source(self, name: str) -> str | None:
         for folder in self._folders:

@@ -18,7 +18,7 @@ from typing import Any
 
 from scipy.stats import binomtest
 
-from synthloop import plugins
+from synthloop import plugins, problems
 from synthloop.child import open_run, run_child, stage_parser
 from synthloop.errors import UserError
 from synthloop.jsonl import read_jsonl
@@ -99,8 +99,10 @@ def _order(run: Run, id: str) -> int:
 
 
 def _shown(one: Candidate) -> dict[str, Any]:
-    shown = {"id": one.id, "round": one.round, "input": one.input, "completion": one.completion, "answer": one.answer}
-    return {**shown, "decision": "", "note": ""}
+    whole = problems.shown(one)
+    conversation = {} if whole == one.input else {"conversation": whole}  # what `input` is the last turn of
+    shown = {"id": one.id, "round": one.round, **conversation, "input": one.input}
+    return {**shown, "completion": one.completion, "answer": one.answer, "decision": "", "note": ""}
 
 
 def take(run: Run, path: Path) -> list[Review]:

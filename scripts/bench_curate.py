@@ -42,6 +42,7 @@ from generate.filters import decontaminate
 from generate.filters.decontaminate import HeldOut
 from synthloop.records import Candidate, Example
 from synthloop.similarity import distinct, jaccard, ngrams, words
+from synthloop.task import Task, open_task
 
 THRESHOLD = 0.8
 NUM_PLANTED = 2000
@@ -122,7 +123,8 @@ class Caught(NamedTuple):
 class HeldOutRows(FilterContext):
     """What a filter is told of a run, when all there is are the rows of its test split."""
 
-    def __init__(self, rows: list[Example]) -> None:
+    def __init__(self, task: Task, rows: list[Example]) -> None:
+        self.task = task
         self._rows = rows
 
     def real(self, split: str) -> list[Example]:
@@ -152,7 +154,7 @@ def contamination(folder: Path, num_items: int = 200, num_train: int = 5000, see
     }
     real = [(one.input, one.completion) for one in rng.sample(train, num_train)]
     arms = {name: [(text, "#### 5") for text in texts] for name, texts in planted.items()}
-    ctx = HeldOutRows(test)
+    ctx = HeldOutRows(open_task("gsm8k", {"path": folder}), test)
     caught = {}
     for name, rows in {**arms, "real training rows": real}.items():
         batch = [_candidate(number, *row) for number, row in enumerate(rows)]

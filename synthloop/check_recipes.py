@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
 
-from synthloop import plugins
+from synthloop import plugins, problems
 from synthloop.check_data import Rows
 from synthloop.check_models import dropped_turns, template_of, tokenizer_folder
 from synthloop.config import Config, RecipeRef
@@ -18,6 +19,7 @@ from synthloop.task import Task, make_example
 
 PROMPT_REMEDY = "Write the prompt without that turn, as a file of the same name in `generate.prompts`"
 DRY_RUN = "generate.dry_run"
+_SHOWS_INPUT = re.compile(r"\b((?:\w+\.)*(?:example|one|candidate|first|second))\.input\b")
 NUM_FAILED = 8
 """Rows that stand for failures of the student; chosen, not measured."""
 
@@ -57,8 +59,21 @@ def rehearse(config: Config, rows: Rows) -> Rehearsal:
         requests.append(played.requests)
         if played.mistake is not None and (real or played.is_told):
             mistakes.append(f"'generate.recipes.{index}' ({recipe.name}), in its rehearsal: {played.mistake}")
+    mistakes += _last_turns_alone(config, [*train, *failed], rows.task)
     mistakes += _refused_turns(config, [one for recipe in requests for talk in recipe for one in talk])
     return Rehearsal(requests if real else [], tuple(dict.fromkeys(mistakes)))
+
+
+def _last_turns_alone(config: Config, real: list[Example], task: Task | None) -> Iterator[str]:
+    """The user's prompt files that show rows by their `input`, where that is the last turn of a conversation."""
+    system = task.config.system if task else None
+    talks = sum(problems.shown(one, system) != one.input for one in real)
+    for path in sorted(config.generate.prompts.glob("*.jinja")) if config.generate.prompts and talks else ():
+        if (found := _SHOWS_INPUT.search(path.read_text(encoding="utf-8", errors="replace"))) is not None:
+            yield (
+                f"'generate.prompts': {path} shows {found.group()}, and {talks} of {len(real)} rows are conversations "
+                f"of which that is the last turn alone. Write {{{{ {found.group(1)} | conversation(task_system) }}}}."
+            )
 
 
 def _made_up(task: Task) -> list[Example]:

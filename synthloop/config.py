@@ -76,7 +76,7 @@ class Splits(Section):
 
     Probe and gate come out of the task's 'validation' split where it has one, else out of 'train'; test likewise where
     none is published. `train`, where given, caps the real training rows (low-data studies). Near-duplicates (word
-    3-gram Jaccard at or above `near_duplicate`) stay on one side.
+    3-gram Jaccard at or above `near_duplicate`) and rows cut from one conversation stay on one side.
     """
 
     train: float | None = Field(default=None, gt=0)
@@ -161,7 +161,7 @@ class Train(Section):
 
 
 class Eval(Section):
-    """How the student is evaluated. `max_examples` caps a split (the first rows of it, in their fixed order)."""
+    """How the student is evaluated. `max_examples` caps a split (rows drawn by the seed, the same in every round)."""
 
     sampling: dict[str, Any] = {"temperature": 0.0, "max_tokens": 256}
     max_examples: dict[Literal["probe", "gate", "test"], int] = {}

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from random import Random
+from typing import Protocol, TypeVar
 
 Part = str | int
 
@@ -23,3 +25,20 @@ def derive_seed(*parts: Part) -> int:
 def rng(*parts: Part) -> Random:
     """A generator of its own for `parts`."""
     return Random(hashlib.sha256(json.dumps(parts).encode()).hexdigest())
+
+
+class Named(Protocol):
+    """What `draw` draws."""
+
+    @property
+    def id(self) -> str: ...
+
+
+R = TypeVar("R", bound=Named)
+
+
+def draw(rows: Sequence[R], count: int, seed: int) -> list[R]:
+    """`count` of `rows`, or all where there are fewer, drawn by a hash of `seed` and id; in their own order."""
+    ranked = sorted(rows, key=lambda row: hashlib.sha256(f"{seed}:{row.id}".encode()).hexdigest())
+    chosen = {row.id for row in ranked[:count]}
+    return [row for row in rows if row.id in chosen]

@@ -188,6 +188,11 @@ class Row(Record):
     rejected: str | None = None
     weight: float = 1.0
 
+    @property
+    def input(self) -> str:
+        """The last turn of the prompt."""
+        return self.messages[-1]["content"]
+
 
 class Request(Record):
     """One thing asked of an engine.

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from math import ceil, log
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from synthloop import boilerplate
 from synthloop.characters import find_words, fold
 from synthloop.hashing import (
     MAX_ROWS,
@@ -137,6 +138,8 @@ def _stand_in(text: str) -> bytes:
 class NearDuplicates:
     """Finds among `texts`, by position, those whose word n-gram Jaccard with one of them reaches `threshold`.
 
+    What most texts repeat is left out of the comparison (`synthloop.boilerplate`).
+
     All texts are known from the start, those that may be found are `add`ed: most texts share no band with any other and
     then cost nothing more.
     """
@@ -144,10 +147,10 @@ class NearDuplicates:
     def __init__(self, texts: Sequence[str], threshold: float, ngram: int = 3) -> None:
         self._threshold = threshold
         rows_per_band, num_bands = _bands(threshold)
-        sets, keys = [], [np.zeros((0, num_bands), np.uint64)]
-        for chunk in hashed_words(texts):
-            sets.append(row_sets(hash_ngrams(chunk.words, ngram)))
-            keys.append(_band_keys(sets[-1], rows_per_band, num_bands))
+        sets = [row_sets(hash_ngrams(chunk.words, ngram)) for chunk in hashed_words(texts)]
+        shared = boilerplate.common(sets)
+        sets = [boilerplate.without(one, shared, keep_whole=True) for one in sets]
+        keys = [np.zeros((0, num_bands), np.uint64), *(_band_keys(one, rows_per_band, num_bands) for one in sets)]
         self._grams: U64 = np.concatenate([np.zeros(0, np.uint64), *(one.values for one in sets)])
         self._starts = np.cumsum(np.concatenate([[0], *(one.lengths for one in sets)]))
         self._buckets = _shared_buckets(np.concatenate(keys))
@@ -206,11 +209,29 @@ def distinct(known: Sequence[str], batch: Sequence[str], threshold: float, ngram
 
 
 def groups(texts: Sequence[str], threshold: float, ngram: int = 3) -> list[int]:
-    """One group index per text: near-duplicates, and near-duplicates of those, share one.
+    """One group index per text: near-duplicates, and near-duplicates of those, share one (`components`)."""
+    return components(len(texts), links(texts, threshold, ngram))
+
+
+def links(texts: Sequence[str], threshold: float, ngram: int = 3) -> list[tuple[int, int]]:
+    """Pairs of positions, the smaller first, that join all near-duplicates among `texts`."""
+    index = NearDuplicates(texts, threshold, ngram)
+    pairs = []
+    for position in range(len(texts)):
+        matches = index.matches(position)
+        pairs += [(match.position, position) for match in matches]
+        # A text with the very n-grams of one before it would find, and be found by, the same texts.
+        if all(match.jaccard < 1.0 for match in matches):
+            index.add(position)
+    return pairs
+
+
+def components(size: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
+    """One group index per position below `size`: what `pairs` join, directly or through others, shares one.
 
     Groups are numbered in the order in which they first appear.
     """
-    parent = list(range(len(texts)))
+    parent = list(range(size))
 
     def root(index: int) -> int:
         while parent[index] != index:
@@ -218,17 +239,11 @@ def groups(texts: Sequence[str], threshold: float, ngram: int = 3) -> list[int]:
             index = parent[index]
         return index
 
-    index = NearDuplicates(texts, threshold, ngram)
-    for position in range(len(texts)):
-        matches = index.matches(position)
-        for match in matches:
-            a, b = sorted((root(position), root(match.position)))
-            parent[b] = a
-        # A text with the very n-grams of one before it would find, and be found by, the same texts.
-        if all(match.jaccard < 1.0 for match in matches):
-            index.add(position)
+    for one, other in pairs:
+        a, b = sorted((root(one), root(other)))
+        parent[b] = a
     numbers: dict[int, int] = {}
-    return [numbers.setdefault(root(position), len(numbers)) for position in range(len(texts))]
+    return [numbers.setdefault(root(position), len(numbers)) for position in range(size)]
 
 
 def _bands(threshold: float) -> tuple[int, int]:

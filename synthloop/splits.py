@@ -1,4 +1,7 @@
-"""Real data is split once: near-duplicates grouped, then groups dealt by a hash, and the result recorded.
+"""Real data is split once: rows that belong together grouped, then groups dealt by a hash, and the result recorded.
+
+Near-duplicates belong together, and rows cut from one conversation. Rows are compared by their whole conversations
+(`synthloop.problems`).
 
 | split | from                                                  | read by                     |
 |-------|-------------------------------------------------------|-----------------------------|
@@ -13,13 +16,15 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from synthloop import plugins, similarity
+from synthloop import plugins, problems, similarity
 from synthloop.config import Config, Splits
 from synthloop.errors import UserError
+from synthloop.randomness import draw
 from synthloop.records import Example
 from synthloop.store import read_json, sha256, stage_settings, write_json, write_rows
 from synthloop.task import Task, open_task
@@ -27,6 +32,7 @@ from synthloop.task import Task, open_task
 log = logging.getLogger("synthloop.splits")
 
 HELD_OUT = ("probe", "gate", "test")
+PUBLISHED = ("train", "validation", "test")
 
 
 def prepare(config: Config, root: Path) -> dict[str, Any]:
@@ -55,7 +61,7 @@ def prepare(config: Config, root: Path) -> dict[str, Any]:
 
 def load(task: Task) -> dict[str, list[Example]]:
     """Every split as the task publishes it."""
-    return {name: list(task.load(name)) for name in ("train", "validation", "test")}
+    return {name: list(task.load(name)) for name in PUBLISHED}
 
 
 def content(published: dict[str, list[Example]]) -> dict[str, str]:
@@ -103,13 +109,16 @@ def split_rows(
     """As `split`, of rows that are read already. Raises `UserError`: an empty split, or held-out rows in train."""
     unique, notes = _distinct(published)
     notes["published"] = content(published)
-    _refuse_overlap(unique, cfg, notes)
-    groups = _group(unique, cfg.near_duplicate, notes)
+    shared = problems.shared_system([row for name in PUBLISHED for row in unique[name]])
+    _refuse_overlap(unique, shared, cfg, notes)
+    groups = _group(unique, shared, cfg.near_duplicate, notes)
     source = "validation" if unique["validation"] else "train"
     asked = {"probe": cfg.probe, "gate": cfg.gate}
     if not unique["test"]:
         asked["test"] = cfg.test or 0.15
     splits, rest = deal(unique[source], groups, asked, seed)
+    if large := _too_large(unique[source], groups, asked):
+        log.warning("%s, more than a split should hold; they lie in one split all the same", large)
     if source == "train":
         splits["train"] = rest
     else:
@@ -120,7 +129,10 @@ def split_rows(
     splits["train"] = _take(splits["train"], cfg.train, seed)
     for name in ("train", *HELD_OUT):
         if not splits[name]:
-            raise UserError(f"The split '{name}' is empty (published rows: {_sizes(published)}). Change splits.{name}.")
+            remedy = (
+                f"{large}: raise splits.near_duplicate, or leave rows of it out" if large else f"Change splits.{name}"
+            )
+            raise UserError(f"The split '{name}' is empty (published rows: {_sizes(published)}). {remedy}.")
     return splits, notes
 
 
@@ -138,7 +150,7 @@ def deal(
     position = {row.id: index for index, row in enumerate(rows)}
     splits: dict[str, list[Example]] = {}
     for name, size in asked.items():
-        wanted = round(size * len(rows)) if size < 1 else int(size)
+        wanted = _number(size, len(rows))
         taken: list[Example] = []
         while queue and len(taken) < wanted:
             taken += queue.pop(0)
@@ -151,14 +163,12 @@ def _rank(seed: int, group: int, row_id: str) -> tuple[str, str]:
     return hashlib.sha256(f"{seed}:{group}".encode()).hexdigest(), row_id
 
 
+def _number(size: float, num_rows: int) -> int:
+    return round(size * num_rows) if size < 1 else int(size)
+
+
 def _take(rows: list[Example], size: float | None, seed: int) -> list[Example]:
-    """The whole of `rows`, or `size` of them drawn by a seeded hash, in their own order."""
-    if size is None:
-        return rows
-    wanted = round(size * len(rows)) if size < 1 else int(size)
-    ranked = sorted(rows, key=lambda row: hashlib.sha256(f"{seed}:{row.id}".encode()).hexdigest())
-    chosen = {row.id for row in ranked[:wanted]}
-    return [row for row in rows if row.id in chosen]
+    return rows if size is None else draw(rows, _number(size, len(rows)), seed)
 
 
 def _sizes(published: dict[str, list[Example]]) -> str:
@@ -176,32 +186,62 @@ def _distinct(published: dict[str, list[Example]]) -> tuple[dict[str, list[Examp
     return unique, {"repeated_rows": repeats}
 
 
-def _refuse_overlap(splits: dict[str, list[Example]], cfg: Splits, notes: dict[str, Any]) -> None:
-    """Refuse, or drop from train (then from validation), rows whose input also stands in a more held-out split."""
+def _refuse_overlap(
+    splits: dict[str, list[Example]], shared: frozenset[str], cfg: Splits, notes: dict[str, Any]
+) -> None:
+    """Refuse, or drop from train (then from validation), what does not leave a more held-out split held out."""
     dropped: dict[str, int] = {}
     for later, earlier in (("test", "validation"), ("test", "train"), ("validation", "train")):
-        held_out = {similarity.normalise(row.input) for row in splits[later]}
-        shared = [row for row in splits[earlier] if similarity.normalise(row.input) in held_out]
-        if shared and cfg.on_overlap == "error":
+        found = _not_apart(splits[earlier], splits[later], shared)
+        size = len(splits[earlier])
+        told = ", ".join(
+            f"{len(rows)} of the {size} rows of '{earlier}' {what} '{later}'" for what, rows in found.items()
+        )
+        if found and cfg.on_overlap == "error":
+            example = problems.compared(next(iter(found.values()))[0])
             raise UserError(
-                f"{len(shared)} of the {len(splits[earlier])} rows of '{earlier}' also stand in '{later}', for example "
-                f"{shared[0].input[:80]!r}. Held-out data must stay held out: remove them, or set "
+                f"{told}, for example {example[:80]!r}. Held-out data must stay held out: remove them, or set "
                 f"splits.on_overlap=drop to leave them out of '{earlier}'."
             )
-        if shared:
-            ids = {row.id for row in shared}
+        if found:
+            ids = {row.id for rows in found.values() for row in rows}
             splits[earlier] = [row for row in splits[earlier] if row.id not in ids]
-            dropped[f"{earlier} rows that stand in {later}"] = len(shared)
-            log.warning("dropped %d rows of '%s' that also stand in '%s'", len(shared), earlier, later)
+            log.warning("dropped: %s", told)
+        dropped |= {
+            f"{earlier} rows that {what.removeprefix('also ')} {later}": len(rows) for what, rows in found.items()
+        }
     notes["dropped_overlap"] = dropped
 
 
-def _group(splits: dict[str, list[Example]], threshold: float, notes: dict[str, Any]) -> dict[str, int]:
-    """Row id -> near-duplicate group, over all published rows; groups that cross published splits are counted."""
-    rows = [row for name in ("train", "validation", "test") for row in splits[name]]
-    indices = similarity.groups([row.input for row in rows], threshold)
+def _not_apart(rows: list[Example], held: list[Example], shared: frozenset[str]) -> dict[str, list[Example]]:
+    """How rows are not apart from those `held` out -> the rows: they have the same problem, or conversation."""
+    begins, others = ([problems.beginnings(row, shared) for row in many] for many in (rows, held))
+    whole = {one[-1] for one in others}
+    same, cut = [], []
+    for row, one, is_cut in zip(rows, begins, problems.cut_from(begins, others), strict=True):
+        if one[-1] in whole:
+            same.append(row)
+        elif is_cut:
+            cut.append(row)
+    found = {"also stand in": same, "are cut from conversations in": cut}
+    return {how: many for how, many in found.items() if many}
+
+
+def _group(
+    splits: dict[str, list[Example]], shared: frozenset[str], threshold: float, notes: dict[str, Any]
+) -> dict[str, int]:
+    """Row id -> group, over all published rows, of near-duplicates and of rows cut from one conversation.
+
+    Both are counted, and so are groups that cross published splits.
+    """
+    rows = [row for name in PUBLISHED for row in splits[name]]
+    alike = similarity.links([problems.compared(row, shared) for row in rows], threshold)
+    notes["near_duplicate_rows"] = len(rows) - len(set(similarity.components(len(rows), alike)))
+    cut = problems.continuations([problems.beginnings(row, shared) for row in rows])
+    several = [size for size in Counter(similarity.components(len(rows), cut)).values() if size > 1]
+    notes["conversations_of_several_rows"] = {"conversations": len(several), "rows": sum(several)}
+    indices = similarity.components(len(rows), [*alike, *cut])
     groups = {row.id: index for row, index in zip(rows, indices, strict=True)}
-    notes["near_duplicate_rows"] = len(rows) - len(set(indices))
     crossing = _groups_of(splits["train"], groups) & _groups_of([*splits["validation"], *splits["test"]], groups)
     notes["near_duplicate_groups_across_published_splits"] = len(crossing)
     if crossing:
@@ -211,3 +251,15 @@ def _group(splits: dict[str, list[Example]], threshold: float, notes: dict[str, 
 
 def _groups_of(rows: Iterable[Example], groups: dict[str, int]) -> set[int]:
     return {groups[row.id] for row in rows}
+
+
+def _too_large(rows: Sequence[Example], groups: dict[str, int], asked: dict[str, float]) -> str | None:
+    """What to say of the largest group of `rows`, where it is larger than a split that is asked of them."""
+    if not rows:
+        return None
+    ((group, size),) = Counter(groups[row.id] for row in rows).most_common(1)
+    if size == 1 or size <= min(_number(one, len(rows)) for one in asked.values()):
+        return None
+    first = next(row for row in rows if groups[row.id] == group)
+    words = " ".join(problems.compared(first).split()[:12])
+    return f"{size} rows are one near-duplicate group or conversation ({words!r} ...)"

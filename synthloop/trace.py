@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 
+from synthloop import problems
 from synthloop.errors import UserError
 from synthloop.integrity import is_recorded
 from synthloop.journal import Journal
@@ -19,7 +20,7 @@ def trace_lines(run: Run, sample_id: str) -> Iterator[str]:
         yield from _real(run, sample_id)
         return
     yield f"{candidate.id}: synthetic, recipe {candidate.recipe}, round {candidate.round}, depth {candidate.depth}"
-    yield from _block("prompt", candidate.input)
+    yield from _block("prompt", problems.shown(candidate))
     yield from _block("completion", candidate.completion)
     yield f"answer {candidate.answer!r} ({'gold' if candidate.gold else 'by votes ' + json.dumps(candidate.votes)})"
     yield from _seed(run, candidate)
@@ -41,7 +42,7 @@ def _real(run: Run, sample_id: str) -> Iterator[str]:
         for example in read_rows(run.split(split), Example):
             if example.id == sample_id:
                 yield f"{sample_id}: real, split {split}, slice {example.slice}"
-                yield from _block("prompt", example.input)
+                yield from _block("prompt", problems.shown(example))
                 yield from _block("completion", example.completion)
                 return
     raise UserError(f"{run.root}: no candidate and no real example has the id '{sample_id}'. See candidates.jsonl.")
@@ -56,7 +57,7 @@ def _seed(run: Run, candidate: Candidate) -> Iterator[str]:
     for seed in read_rows(run.round_dir(candidate.round) / "seeds.jsonl", Seed):
         if seed.id == candidate.seed_id:
             yield f"seed {seed.id} from the real example {seed.example.id} (slice {seed.example.slice})"
-            yield from _block("example", seed.example.input)
+            yield from _block("example", problems.shown(seed.example))
             if seed.response is not None:
                 yield from _block("the student's wrong answer", seed.response)
 

@@ -295,6 +295,22 @@ def test_prompt_files(model: Path, tmp_path: Path, file: str, content: str | byt
     assert any(message in line for line in found), found
 
 
+@pytest.mark.parametrize("shown", ["seed.example.input", "seed.example | conversation(task_system)"])
+@pytest.mark.parametrize("num_turns", [1, 3])
+def test_a_prompt_that_shows_the_last_turn_of_a_conversation(
+    model: Path, tmp_path: Path, shown: str, num_turns: int
+) -> None:
+    turns = [[{"role": "user", "content": f"{n}"}, {"role": "assistant", "content": f"{n * 7}"}] * 2 for n in range(40)]
+    task = user_task(tmp_path, [json.dumps({"messages": one[:num_turns], "output": f"{one}"}) for one in turns])
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "repair.jinja").write_text(f"Write one like {{{{ {shown} }}}}, {{{{ seed.response }}}}")
+    generate = {"recipes": [{"name": "repair"}], "prompts": str(tmp_path / "prompts")}
+    found = mistakes(settings(model, task={**task, "scorer": "exact"}, generate=generate))
+    is_wrong = num_turns > 1 and "input" in shown
+    assert any("Write {{ seed.example | conversation(task_system) }}." in line for line in found) == is_wrong, found
+    assert not is_wrong or "shows seed.example.input, and " in "".join(found)
+
+
 OWN_RECIPE = """
 from pydantic import BaseModel
 class Config(BaseModel):

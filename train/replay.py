@@ -3,8 +3,9 @@
 A small share of old data holds skills that fine-tuning on new data alone loses (Robins 1995, Connection Science 7:123;
 for instruction tuning 1% of it was enough, Scialom et al. 2022, arXiv:2205.12393).
 
-A user's file may hold what this run holds out, the task's own published rows for example. Rows whose last prompt turn
-is nearly a held-out problem (`splits.near_duplicate`) are left out and counted; a paraphrase passes.
+A user's file may hold what this run holds out, the task's own published rows for example. Rows whose conversation is
+nearly a held-out problem (`splits.near_duplicate`), or is cut from one conversation with it, are left out and counted;
+a paraphrase passes.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from synthloop import problems
 from synthloop.errors import UserError
 from synthloop.records import Example, Row
 from synthloop.similarity import NearDuplicates
@@ -64,9 +66,20 @@ def refuse_changed(run: Run, path: Path, digest: str, round: int) -> None:
 
 
 def not_held_out(rows: Sequence[Row], held_out: Sequence[Example], threshold: float) -> list[Row]:
-    """The rows whose last prompt turn is no near-duplicate of a held-out problem, raw or as the student sees it."""
-    known = sorted({text for one in held_out for text in (one.input, one.messages[-1]["content"])})
-    index = NearDuplicates([*known, *(row.messages[-1]["content"] for row in rows)], threshold)
-    for position in range(len(known)):
+    """The rows whose prompt is no near-duplicate of a held-out problem, raw or as the student sees it, and of no
+    conversation that has a held-out row."""
+    shared = problems.shared_system(rows) | problems.shared_system(held_out)
+    as_seen = [one.model_copy(update={"input": one.messages[-1]["content"]}) for one in held_out]
+    known = [*held_out, *as_seen]
+    texts = sorted({problems.compared(one, shared) for one in known})
+    index = NearDuplicates([*texts, *(problems.compared(row, shared) for row in rows)], threshold)
+    for position in range(len(texts)):
         index.add(position)
-    return [row for position, row in enumerate(rows, len(known)) if not index.matches(position)]
+    cut = problems.cut_from(
+        [problems.beginnings(row, shared) for row in rows], [problems.beginnings(one, shared) for one in known]
+    )
+    return [
+        row
+        for place, (row, is_cut) in enumerate(zip(rows, cut, strict=True), len(texts))
+        if not is_cut and not index.matches(place)
+    ]

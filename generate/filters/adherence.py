@@ -24,6 +24,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from generate.asking import Asker, Reply
 from generate.curation import KEEP, FilterContext, Judging, refuse
+from synthloop import problems
 from synthloop.plugins import RoleName
 from synthloop.records import Candidate, Decision
 
@@ -95,8 +96,8 @@ def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decis
 
 def _context(cfg: Config, one: Candidate) -> str | None:
     if cfg.context is None:
-        return one.input
-    found = re.search(cfg.context, one.input)
+        return problems.shown(one)
+    found = re.search(cfg.context, problems.shown(one))
     return found.group(1) if found else None
 
 

@@ -25,6 +25,9 @@ GSM8K) and, without their numbers, its formulas.
 Templated data differs from what is held out in numbers and names alone: there set `normalise_numbers: false`,
 `ngram: 8` and `long_ngram: null`, and see the funnel.
 
+Problems are whole conversations. N-grams and passages that most rows (real, and of this round) repeat are not counted
+(`synthloop.boilerplate`): an instruction in front of each problem is in what is held out, too.
+
 Limits: translations pass, and number words are English ones. One word changed in a text of fewer than 14 can pass.
 """
 
@@ -38,7 +41,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from generate.curation import HELD_OUT, KEEP, FilterContext, refuse
-from synthloop.hashing import Ragged, hash_ngrams, row_sets
+from synthloop import boilerplate
+from synthloop.hashing import U64, Ragged, hash_ngrams, row_sets
 from synthloop.overlap import OverlapIndex
 from synthloop.records import Candidate, Decision
 from synthloop.similarity import Words, hashed_words, ngrams, normalise
@@ -57,20 +61,30 @@ class Config(BaseModel):
     min_answer_words: int = Field(default=20, gt=0)
 
 
+NOTHING: U64 = np.zeros(0, np.uint64)
+
+
 class HeldOut:
     """Held-out texts, and the rules by which others are compared with them: problems by all, answers by the first."""
 
-    def __init__(self, cfg: Config, texts: Sequence[tuple[str, str]], *, are_answers: bool = False) -> None:
-        """`texts` are (name, text) pairs."""
+    def __init__(
+        self, cfg: Config, texts: Sequence[tuple[str, str]], others: Sequence[str] = (), *, are_answers: bool = False
+    ) -> None:
+        """`texts` are (name, text) pairs; what most of them and of the `others` repeat is not compared."""
         self._cfg = cfg
         self._texts = texts
         self._min_words = cfg.min_answer_words if are_answers else cfg.min_words
         self._normalise_numbers = cfg.normalise_numbers and not are_answers
         self._long_ngram = 0 if are_answers else cfg.long_ngram or 0
+        self._common = self._common_passages = NOTHING
         hashed = list(hashed_words([text for _, text in texts]))
+        among = [*hashed, *hashed_words(others)]
+        self._common = boilerplate.common([self._sets(chunk) for chunk in among])
+        if self._long_ngram:
+            self._common_passages = boilerplate.common([self._passages_of(chunk) for chunk in among])
         sets = [self._sets(chunk) for chunk in hashed]
         self._overlaps = OverlapIndex(sets)
-        self._passages = OverlapIndex(_passages(chunk, self._long_ngram) for chunk in hashed if self._long_ngram)
+        self._passages = OverlapIndex(self._passages_of(chunk) for chunk in hashed if self._long_ngram)
         self._short: dict[str, str] = {}
         self._openings = OverlapIndex(
             _openings(chunk.words, one.lengths == 0) for chunk, one in zip(hashed, sets, strict=True)
@@ -81,9 +95,16 @@ class HeldOut:
                 self._short.setdefault(normalise(text), name)
 
     def _sets(self, hashed: Words) -> Ragged:
-        """The n-grams of each text; none where it is short."""
+        """The n-grams of each text that are its own; none where it is short."""
         words = hashed.one_number() if self._normalise_numbers else hashed.words
-        return row_sets(hash_ngrams(words, self._cfg.ngram)).only(words.lengths >= self._min_words)
+        sets = row_sets(hash_ngrams(words, self._cfg.ngram)).only(words.lengths >= self._min_words)
+        return boilerplate.without(sets, self._common)
+
+    def _passages_of(self, hashed: Words) -> Ragged:
+        """All runs of `long_ngram` words that are a text's own, numbers as they are; none where it has fewer."""
+        size = self._long_ngram
+        runs = row_sets(hash_ngrams(hashed.words, size)).only(hashed.words.lengths >= size)
+        return boilerplate.without(runs, self._common_passages)
 
     def check(self, texts: Sequence[str]) -> list[Decision]:
         """The verdict on each text; the score is the share of n-grams."""
@@ -99,10 +120,10 @@ class HeldOut:
         for row, found in overlaps.items():
             name, _ = self._texts[found.holder]
             decisions[row] = refuse(f"{cfg.ngram}-gram overlap: {found.share:.2f} with {name}", found.share)
-        passages = self._passages.above(_passages(hashed, size), 0) if size else {}
+        passages = self._passages.above(self._passages_of(hashed), 0) if size else {}
         for row in passages.keys() - overlaps.keys():
             name, held = self._texts[passages[row].holder]
-            passage = min(ngrams(texts[row], size) & ngrams(held, size))
+            passage = min(one for one in ngrams(texts[row], size) & ngrams(held, size) if self._is_own(one))
             decisions[row] = refuse(f"{size}-gram: {passage!r} of {name}", passages[row].share)
         openings = self._openings.above(hash_ngrams(hashed.words, _MIN_SENTENCE_WORDS), 0) if self._short else {}
         for row in openings.keys() - overlaps.keys() - passages.keys():
@@ -110,6 +131,11 @@ class HeldOut:
             if words is not None:
                 decisions[row] = refuse(f"same text: {words!r} is {self._short[words]}", 1.0)
         return decisions
+
+    def _is_own(self, passage: str) -> bool:
+        """Whether `passage`, normalised, is none that most rows repeat."""
+        (hashed,) = hashed_words([passage])
+        return len(self._passages_of(hashed).values) > 0
 
 
 _SENTENCE_END = re.compile(r"(?<=[.!?:;])\s+|(?<=[。！？：；])|[\n\"“”«»]+")
@@ -133,15 +159,13 @@ def _openings(words: Ragged, is_short: NDArray[np.bool_]) -> Ragged:
     return Ragged(grams.values[grams.starts[:-1][is_short]], np.concatenate([[0], np.cumsum(is_short)]))
 
 
-def _passages(hashed: Words, size: int) -> Ragged:
-    """All runs of `size` words, numbers as they are; none where a text has fewer."""
-    return hash_ngrams(hashed.words, size).only(hashed.words.lengths >= size)
-
-
 def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decision]:
     examples = [(f"{split} {one.id}", one) for split in HELD_OUT for one in ctx.real(split)]
-    problems = HeldOut(cfg, [(name, one.input) for name, one in examples])
-    answers = HeldOut(cfg, [(name, one.completion) for name, one in examples], are_answers=True)
-    by_problem = problems.check([one.input for one in batch])
+    names, rows, train = [name for name, _ in examples], [one for _, one in examples], ctx.real("train")
+    others = ctx.compared(train) + ctx.compared(batch)
+    problems = HeldOut(cfg, list(zip(names, ctx.compared(rows), strict=True)), others)
+    completions = [one.completion for one in train] + [one.completion for one in batch]
+    answers = HeldOut(cfg, [(name, one.completion) for name, one in examples], completions, are_answers=True)
+    by_problem = problems.check(ctx.compared(batch))
     by_answer = answers.check([one.completion for one in batch])
     return [by_answer[i] if by_problem[i].keep else by_problem[i] for i in range(len(batch))]

@@ -6,20 +6,21 @@ Found by MinHash-LSH, decided exactly (`synthloop.similarity`).
 
     curate: {filters: [{name: dedup, threshold: 0.7}]}
 
+Problems are whole conversations, and what most of them repeat is left out (`synthloop.problems`, `boilerplate`).
+
 Limits: a paraphrase with other words is new to it. Earlier rounds count whether they were accepted or not. Real data is
 not looked at: `novelty` does both, and takes the place of this filter.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from generate.curation import KEEP, FilterContext, refuse
 from synthloop.records import Candidate, Decision, Example
-from synthloop.similarity import distinct, jaccard, ngrams, normalise
+from synthloop.similarity import NearDuplicates, distinct, normalise
 
 
 class Config(BaseModel):
@@ -32,39 +33,48 @@ class Config(BaseModel):
 
 
 def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decision]:
-    return refuse_repeats(cfg, batch, list(ctx.earlier()))
+    return refuse_repeats(cfg, batch, ctx)
 
 
 def refuse_repeats(
-    cfg: Config, batch: Sequence[Candidate], earlier: Sequence[Candidate], real: Sequence[tuple[str, Example]] = ()
+    cfg: Config, batch: Sequence[Candidate], ctx: FilterContext, real: Sequence[tuple[str, Example]] = ()
 ) -> list[Decision]:
-    """Refuse what is like an earlier candidate, a kept one before it, or one of the `real` (split, row) pairs.
+    """Refuse what is like a candidate of an earlier round, a kept one before it, or one of the `real` (split, row)
+    pairs.
 
     A gold sample may have the problem of a real row on purpose: it is a repeat where its completion is the same too.
     """
-    new = _first(
+    rows, earlier = [one for _, one in real], list(ctx.earlier())
+    made = [one for one in earlier if not one.gold]
+    names = [f"real: the real {split} example {one.id}" for split, one in real] + [_synthetic(one) for one in made]
+    new = [one for one in batch if not one.gold]
+    decided = _first(
         cfg,
-        [
-            *((f"real: the real {split} example {one.id}", one.input) for split, one in real),
-            *((_synthetic(one), one.input) for one in earlier if not one.gold),
-        ],
-        [(f"synthetic: {one.id} of this round", one.input) for one in batch if not one.gold],
+        list(zip(names, ctx.compared([*rows, *made]), strict=True)),
+        list(zip((f"synthetic: {one.id} of this round" for one in new), ctx.compared(new), strict=True)),
     )
-    solved: dict[str, list[set[str]]] = defaultdict(list)
-    pairs = [(one.input, one.completion) for _, one in real]
-    for problem, completion in (*pairs, *((one.input, one.completion) for one in earlier if one.gold)):
-        solved[normalise(completion)].append(ngrams(problem, cfg.ngram))
-    return [_solution(cfg, one, solved) if one.gold else next(new) for one in batch]
+    solved: list[Example | Candidate] = [*rows, *(one for one in earlier if one.gold)]
+    solutions = _solutions(cfg, solved, [one for one in batch if one.gold], ctx)
+    return [next(solutions if one.gold else decided) for one in batch]
 
 
-def _solution(cfg: Config, one: Candidate, solved: dict[str, list[set[str]]]) -> Decision:
-    """Whether a near-duplicate of a gold sample's problem has its completion already; `solved` is kept up to date."""
-    problem, others = ngrams(one.input, cfg.ngram), solved[normalise(one.completion)]
-    score = max((jaccard(problem, other) for other in others), default=0.0)
-    if score >= cfg.threshold:
-        return refuse("same solution: a real or an earlier sample of this problem has it", score)
-    others.append(problem)
-    return KEEP
+def _solutions(
+    cfg: Config, known: Sequence[Example | Candidate], batch: Sequence[Candidate], ctx: FilterContext
+) -> Iterator[Decision]:
+    """Whether a near-duplicate of each gold sample's problem, known or kept before it, has its completion already."""
+    rows = [*known, *batch]
+    completions = [normalise(one.completion) for one in rows]
+    index = NearDuplicates(ctx.compared(rows), cfg.threshold, cfg.ngram)
+    for position in range(len(known)):
+        index.add(position)
+    for position in range(len(known), len(rows)):
+        same = [one for one in index.matches(position) if completions[one.position] == completions[position]]
+        if same:
+            score = max(one.jaccard for one in same)
+            yield refuse("same solution: a real or an earlier sample of this problem has it", score)
+        else:
+            index.add(position)
+            yield KEEP
 
 
 def _synthetic(one: Candidate) -> str:

@@ -66,7 +66,8 @@ def tests_of(cfg: Config, one: Candidate, ctx: FilterContext) -> list[str]:
     own = one.lineage.get("tests")
     if not own and one.seed_id in ctx.seeds:
         real = ctx.seeds[one.seed_id].example
-        own = real.meta.get("tests") if real.input == one.input else None
+        problem, asked = ctx.compared([real, one])
+        own = real.meta.get("tests") if problem == asked else None
     if own or cfg.template is None:
         return list(own or ())
     return [templates.render(_JINJA.from_string(cfg.template), "execute.template", {"candidate": one})]

@@ -18,4 +18,4 @@ class Config(dedup.Config):
 
 def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decision]:
     real = [(split, one) for split in REAL for one in ctx.real(split)]
-    return dedup.refuse_repeats(cfg, batch, list(ctx.earlier()), real)
+    return dedup.refuse_repeats(cfg, batch, ctx, real)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from generate.curation import KEEP, FilterContext, refuse
+from generate.curation import KEEP, FilterContext, refuse, whole_texts
 from synthloop.records import Candidate, Decision, Rejection
 from synthloop.similarity import NearDuplicates
 from synthloop.store import read_rows
@@ -28,15 +28,11 @@ class Config(BaseModel):
 
 def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decision]:
     known = _rejected(ctx)
-    index = NearDuplicates([_text(one) for one in [*known, *batch]], cfg.threshold)
+    index = NearDuplicates(whole_texts(ctx, [*known, *batch]), cfg.threshold)
     for position in range(len(known)):
         index.add(position)
     matches = [index.nearest(len(known) + number) for number in range(len(batch))]
     return [refuse(f"like rejected: {known[match.position].id}", match.jaccard) if match else KEEP for match in matches]
-
-
-def _text(one: Candidate) -> str:
-    return f"{one.input}\n{one.completion}"
 
 
 def _rejected(ctx: FilterContext) -> list[Candidate]:

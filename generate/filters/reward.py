@@ -29,6 +29,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from generate.curation import FilterContext, refuse
+from synthloop import problems
 from synthloop.errors import UserError
 from synthloop.records import Candidate, Decision, Message
 
@@ -79,7 +80,8 @@ def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decis
         return []
     ctx.free_device()
     classifier = _load(cfg)
-    encoded = [_encode(cfg, classifier.tokenizer, one) for one in batch]
+    system = ctx.task.config.system
+    encoded = [_encode(cfg, classifier.tokenizer, one, system) for one in batch]
     fits = [place for place, one in enumerate(encoded) if len(one["input_ids"]) <= classifier.max_length]
     outputs = dict(zip(fits, _outputs(cfg, classifier, [encoded[place] for place in fits]), strict=True))
     told = f"the reward model reads {classifier.max_length}"
@@ -123,10 +125,11 @@ def _load(cfg: Config) -> Classifier:
     return Classifier(model.eval(), tokenizer, int(limit))
 
 
-def _encode(cfg: Config, tokenizer: Any, one: Candidate) -> Mapping[str, list[int]]:
-    """The model's inputs for one candidate, without padding."""
+def _encode(cfg: Config, tokenizer: Any, one: Candidate, system: str | None) -> Mapping[str, list[int]]:
+    """The model's inputs for one candidate, without padding. A pair has no place for the task's `system` turn."""
     if cfg.input == "pair":
-        encoded: Mapping[str, list[int]] = tokenizer(one.messages[-1]["content"], one.completion)
+        asked = "\n\n".join(turn["content"] for turn in problems.dialogue(one, system))
+        encoded: Mapping[str, list[int]] = tokenizer(asked, one.completion)
         return encoded
     turns = [*one.messages, Message(role="assistant", content=one.completion)]
     text = tokenizer.apply_chat_template(turns, tokenize=False)

@@ -19,7 +19,7 @@ import logging
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from generate.curation import FilterContext
+from generate.curation import FilterContext, whole_texts
 from generate.importance import effective_size, features, odds, weights
 from synthloop.randomness import derive_seed
 from synthloop.records import Candidate, Decision
@@ -39,7 +39,7 @@ class Config(BaseModel):
 
 
 def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decision]:
-    real = [f"{one.input}\n{one.completion}" for one in ctx.real("train")]
+    real = whole_texts(ctx, ctx.real("train"))
     order = sorted(range(len(batch)), key=lambda n: derive_seed(ctx.run.config.seed, "reweight", batch[n].id))
     if min(len(real), len(batch)) < max(cfg.min_rows, 2):
         if batch:
@@ -48,7 +48,7 @@ def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decis
     folds = [0] * len(batch)
     for place, n in enumerate(order):
         folds[n] = place % cfg.num_folds
-    synthetic = [f"{one.input}\n{one.completion}" for one in batch]
+    synthetic = whole_texts(ctx, batch)
     ratios = odds(features(real, cfg.num_buckets), features(synthetic, cfg.num_buckets), folds)
     found = weights(ratios, cfg.max_ratio)
     log.info("reweight: effective sample size %.0f of %d", effective_size(found), len(batch))

@@ -44,11 +44,11 @@ class Config(BaseModel):
 def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decision]:
     if not batch:
         return []
-    real = [(f"real: the real {split} example {one.id}", one.input) for split in REAL for one in ctx.real(split)]
-    earlier = [(f"synthetic: {one.id} of round {one.round}", one.input) for one in ctx.earlier()]
+    real = {f"real: the real {split} example {one.id}": one for split in REAL for one in ctx.real(split)}
+    earlier = {f"synthetic: {one.id} of round {one.round}": one for one in ctx.earlier()}
     known = [*real, *earlier]
-    names = [name for name, _ in known] + [f"synthetic: {one.id} of this round" for one in batch]
-    texts = [text for _, text in known] + [one.input for one in batch]
+    names = known + [f"synthetic: {one.id} of this round" for one in batch]
+    texts = ctx.compared(real.values()) + ctx.compared(earlier.values()) + ctx.compared(batch)
     student = ctx.run.config.student
     revision = student.revision if cfg.model is None else None
     ctx.free_device()

@@ -25,6 +25,7 @@ from typing import Any, Self
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from generate.curation import KEEP, FilterContext, refuse
+from synthloop import problems
 from synthloop.characters import whole_word
 from synthloop.errors import UserError
 from synthloop.records import Candidate, Decision
@@ -55,12 +56,14 @@ class Config(BaseModel):
 
 
 def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decision]:
-    texts = [text for one in batch for text in (one.input, one.completion)]
+    shared = problems.shared_system(batch)
+    asked = [problems.compared(one, shared) for one in batch]
+    texts = [text for one, problem in zip(batch, asked, strict=True) for text in (problem, one.completion)]
     scores = _scores(cfg, texts) if texts else []
     words = re.compile("|".join(map(whole_word, cfg.words)), re.IGNORECASE)
     decisions = []
     for n, one in enumerate(batch):
-        listed = words.search(f"{one.input}\n{one.completion}") if cfg.words else None
+        listed = words.search(f"{asked[n]}\n{one.completion}") if cfg.words else None
         if listed is not None:
             decisions.append(refuse(f"listed word: {listed.group()!r}"))
         else:

@@ -60,7 +60,7 @@ class Comparison(BaseModel):
 
 def run(seed: Seed, ctx: Context) -> Conversation:
     cfg: Config = ctx.config
-    draw, problem = ctx.rng("operators"), seed.example.input
+    draw, problem = ctx.rng("operators"), ctx.conversation(seed.example)
     path: list[str] = []
     outcomes: list[Candidate | Reject] = []
     for _ in range(cfg.num_steps):

@@ -70,9 +70,10 @@ class Verdict(BaseModel):
 def run(seed: Seed, ctx: Context) -> Conversation:
     cfg: Config = ctx.config
     problem, messages, gold = seed.example.input, seed.example.messages, seed.example.answer
+    shown = ctx.conversation(seed.example)
     if seed.response is not None:  # held out: not to be trained on as it is
         gold = None
-        problem = yield new_problem(seed, ctx, cfg.problem_sampling)
+        problem = shown = yield new_problem(seed, ctx, cfg.problem_sampling)
         if reason := flaw(problem, "new problem"):
             return ctx.reject(reason)
         messages = ctx.task.messages(problem)
@@ -84,7 +85,7 @@ def run(seed: Seed, ctx: Context) -> Conversation:
     answers = list(dict.fromkeys(one for one in replies if one and not one.truncated))
     if len(answers) < 2:
         return ctx.reject("too few answers: fewer than two are whole and different")
-    scores = yield from score(problem, answers, gold, ctx)
+    scores = yield from score(shown, answers, gold, ctx)
     if None in scores:
         return ctx.reject("malformed: a verdict is not the JSON asked for")
 

@@ -44,7 +44,7 @@ class Problems(BaseModel):
 
 def run(seed: Seed, ctx: Context) -> Conversation:
     cfg: Config = ctx.config
-    pool = [one.input for one in (seed.example, *seed.demonstrations)]
+    pool = [ctx.conversation(one) for one in (seed.example, *seed.demonstrations)]
     ctx.rng("pool").shuffle(pool)
     reply = yield ctx.ask(
         "teacher",

@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from eval.diversity import rare_types
-from eval.run import main, parser
+from eval.run import main, parser, read_split
 from synthloop import chat
 from synthloop.config import Config, dump, parse
 from synthloop.errors import UserError
-from synthloop.records import Candidate, Example, Failure, Prediction
+from synthloop.records import Candidate, Example, Failure, Message, Prediction
 from synthloop.splits import prepare
 from synthloop.store import Run, read_json, read_rows, write_json, write_rows
 from tests.engines.conftest import VLLM_ARGS, make_adapter
@@ -312,3 +312,26 @@ def test_the_command_line_shows_a_mistake_without_a_traceback(tmp_path: Path) ->
 def test_the_journal_is_not_for_students(run: Run) -> None:
     assert not run.journal_path.exists()
     assert json.loads((run.round_dir(0) / "stages" / "eval.json").read_text())["stage"] == "eval"
+
+
+def test_a_cap_on_examples_is_drawn_by_the_seed_whatever_the_order_of_the_file(tmp_path: Path) -> None:
+    """A file sorted by label is common; its head would be of one label."""
+    turn = (Message(role="user", content="?"),)
+    rows = [
+        Example(id=f"e{n}", input="?", messages=turn, completion=label, answer=label)
+        for n, label in enumerate(["negative"] * 100 + ["positive"] * 100)
+    ]
+
+    def capped(seed: int, rows: list[Example]) -> list[Example]:
+        root = tmp_path / f"{seed}"
+        settings = {"name": "t", "task": {"name": "word_problems"}, "student": {"model": "m"}, "seed": seed}
+        cap = {"eval": {"max_examples": {"gate": 40}}}
+        write_json(root / "config.resolved.json", dump(parse(Config, settings | cap, "c.yaml")))
+        run = Run(root)
+        write_rows(run.split("gate"), rows)
+        return read_split(run, "gate")
+
+    drawn = capped(0, rows)
+    assert 10 < Counter(one.answer for one in drawn)["positive"] < 30
+    assert drawn == [one for one in rows if one in drawn], "in the order of the file"
+    assert {one.id for one in capped(0, rows[::-1])} == {one.id for one in drawn} != {one.id for one in capped(1, rows)}
