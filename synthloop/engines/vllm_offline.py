@@ -24,6 +24,7 @@ from synthloop import chat
 from synthloop.engines import EngineConfig, _cpu_lora
 from synthloop.engines._vllm import check_args, check_sampling, engine_args, environment, is_cpu_build
 from synthloop.errors import UserError
+from synthloop.guided import for_grammar
 from synthloop.records import Completion, Request
 
 # Ending one vLLM engine ends the process groups that all engines of this process share, even when it is only garbage
@@ -177,7 +178,7 @@ def sampling_params(sampling: Mapping[str, Any]) -> Any:
     from vllm.exceptions import VLLMClientError
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
-    settings: dict[str, Any] = {"max_tokens": None, **sampling}
+    settings: dict[str, Any] = {"max_tokens": None, **for_grammar(sampling)}
     guide = settings.get("structured_outputs")
     try:
         check_sampling(settings)
