@@ -8,7 +8,6 @@ ignores others. So a grammar is made of the shape alone, and what was decoded is
 from __future__ import annotations
 
 import json
-import json
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
@@ -106,6 +105,11 @@ def read(reply: Completion, schema: type[M]) -> M:
         raise Unreadable(f"does not fit its schema ({_at(first['loc'])}{first['msg']})") from error
 
 
+def is_guided(sampling: Mapping[str, Any]) -> bool:
+    """Whether a JSON schema guides the reply."""
+    return _schema(sampling) is not None
+
+
 def misfit(sampling: Mapping[str, Any], reply: Completion) -> str | None:
     """Why a reply is not what the JSON schema in `sampling` asks, whole; None where it is, or nothing was asked.
 
@@ -129,7 +133,9 @@ def _validator(schema: str) -> Any:
     try:
         Draft202012Validator.check_schema(loaded)
     except SchemaError as error:
-        raise UserError(f"sampling.structured_outputs.json is no JSON schema: {_at(error.path)}{error.message}") from error
+        raise UserError(
+            f"sampling.structured_outputs.json is no JSON schema: {_at(error.path)}{error.message}"
+        ) from error
     return Draft202012Validator(loaded)
 
 
@@ -189,5 +195,3 @@ def _objects(text: str) -> Iterator[Any]:
     while (start := _OBJECT.search(text, end)) is not None:
         value, end = raw_decode(text, start.start(), strict=False)
         yield value
-
-

@@ -26,9 +26,7 @@ class Note(BaseModel):
 
 
 def completion(text: str, reason: Any = "stop", **changes: Any) -> Completion:
-    return Completion(
-        request_id="a", text=text, finish_reason=reason, prompt_tokens=1, completion_tokens=1, **changes
-    )
+    return Completion(request_id="a", text=text, finish_reason=reason, prompt_tokens=1, completion_tokens=1, **changes)
 
 
 END = 256

@@ -32,8 +32,8 @@ RETRIED_STATUS = {408, 409, 425, 429}
 REFUSED_STATUS = {401, 404}
 """What a server answers to all requests alike: key, model or address is wrong. A 403 may be for one prompt."""
 UNCOUNTED = (
-    "The server does not say how many tokens its replies took (no usable `usage`). They count as 0, so tokens and costs "
-    "are told too low."
+    "The server does not say how many tokens its replies took (no `usage` that can be read). They count as 0, so what "
+    "is told of tokens and costs is too low."
 )
 
 
