@@ -21,7 +21,7 @@ from generate.roles import Engines
 from synthloop.errors import StageFailed
 from synthloop.guided import END_OF_THINKING, is_guided
 from synthloop.journal import Journal
-from synthloop.records import Completion
+from synthloop.records import Completion, Request
 from synthloop.refusals import NUM_FIRST, Refusals
 
 log = logging.getLogger("synthloop.generate")
@@ -163,6 +163,8 @@ class _Drive:
         # Who waits for the reply to a request that is in flight or about to be, by its key.
         self._waiting: dict[str, list[_Talk]] = {}
         self._counted: set[str] = set()
+        # Guided replies that could not be read; journaled at the end, for they are asked for anew if the stage fails.
+        self._held: list[tuple[str, str, Request, Completion]] = []
         # What is amiss with the guided replies that could not be read, by whether they were cut off.
         self._unread: dict[bool, list[str]] = {}
         self._ready: dict[str, deque[Ask]] = defaultdict(deque)
@@ -182,6 +184,7 @@ class _Drive:
         outcomes = [talk.outcome for talk in self._talks if talk.outcome is not None]
         assert len(outcomes) == len(self._talks), "a conversation was left waiting"
         self._tell_unread()
+        self._journal.put(self._held)
         if self._counts.thinking:
             log.warning(
                 "%d of %d replies hold %s: the model's thinking is part of what is made from them. Set "
@@ -203,8 +206,8 @@ class _Drive:
         message = f"{self._counts.unread} of {self._counts.guided} replies that were to be JSON cannot be used: {told}."
         if self._counts.unread == self._counts.guided >= NUM_FIRST:
             raise StageFailed(
-                f"{message}\nNothing comes of that. The replies are kept; they are asked for anew once the sampling of "
-                "the role is another (a seed, where its server was mended)."
+                f"{message}\nNothing comes of that. They are not recorded: once the cause is mended, the same command "
+                "asks these again."
             )
         log.warning("%s", message)
 
@@ -264,10 +267,11 @@ class _Drive:
         asks = self._in_flight[engine]
         assert replies, f"the engine lost {len(asks)} requests"
         finished = [(asks.pop(reply.request_id), reply) for reply in replies]
+        unusable = {ask.key for ask, reply in finished if unread(ask, reply) is not None}
         named = [(ask, reply.model_copy(update={"request_id": ask.request.id})) for ask, reply in finished]
-        self._journal.put(
-            (ask.key, ask.model, ask.request, reply) for ask, reply in named if reply.finish_reason != "error"
-        )
+        served = [(ask.key, ask.model, ask.request, reply) for ask, reply in named if reply.finish_reason != "error"]
+        self._journal.put(one for one in served if one[0] not in unusable)
+        self._held += [one for one in served if one[0] in unusable]
         for ask, reply in named:
             self._count(ask, reply, journaled=False)
             for talk in self._waiting.pop(ask.key):

@@ -148,7 +148,7 @@ def _value(reply: Completion) -> Any:
         return read_json(reply.text, cut_off=reply.truncated)
     except ValueError as error:
         if reply.truncated:
-            raise Unreadable("was cut off at max_tokens or at the end of the context") from error
+            raise Unreadable("was cut off (finish_reason: length)") from error
         if reply.error is not None:
             raise Unreadable(f"has no text ({reply.error[:_SHOWN]})") from error
         text = " ".join(reply.text.split())

@@ -63,6 +63,7 @@ class FakeEndpoint:
     def __init__(self) -> None:
         self.base_url = f"http://127.0.0.1:{free_port()}/v1"
         self.answer: Callable[[dict[str, Any]], int | None] = lambda body: None
+        self.writes: Callable[[dict[str, Any]], str] = lambda body: body["messages"][-1]["content"]
         self.says: str | None = None
         self.location: str | None = None
         self.bodies: list[dict[str, Any]] = []
@@ -100,7 +101,7 @@ class FakeEndpoint:
             headers = {"Location": self.location} if self.location else {}
             said = {"error": {"message": self.says or f"refused with {status}"}}
             return web.json_response(said, status=status, headers=headers)
-        choice: dict[str, Any] = {"message": {"content": body["messages"][-1]["content"]}, "finish_reason": "stop"}
+        choice: dict[str, Any] = {"message": {"content": self.writes(body)}, "finish_reason": "stop"}
         if body.get("logprobs"):
             choice["logprobs"] = {"content": [{"logprob": -1.0}, {"logprob": -0.5}]}
         return web.json_response({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 2}})
