@@ -184,6 +184,8 @@ def sampling_params(sampling: Mapping[str, Any]) -> Any:
         check_sampling(settings)
         if isinstance(guide, Mapping):
             settings["structured_outputs"] = StructuredOutputsParams(**guide)
+        if isinstance(bias := settings.get("logit_bias"), Mapping):
+            settings["logit_bias"] = {int(token): value for token, value in bias.items()}  # JSON's keys are text
         return SamplingParams(**settings, output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True)
     except (TypeError, ValueError, VLLMClientError) as error:
         raise UserError(f"vLLM refuses the sampling {dict(sampling)}: {error}") from error
