@@ -85,7 +85,8 @@ def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decis
             asker.ask(cfg.role, "adherence_support.jinja", schema=Support, context=context, claim=claim)
             for claim in claims
         ]
-        verdicts = [(claim, read) for claim, each in zip(claims, replies, strict=True) if (read := each.read(Support))]
+        given = [(claim, each.read(Support)) for claim, each in zip(claims, replies, strict=True)]
+        verdicts = [(claim, verdict) for claim, verdict in given if verdict is not None]
         return _decide(cfg, verdicts) if verdicts else refuse(malformed("verdict on a claim", replies[0]))
 
     decisions = ctx.converse("adherence", batch, judge)
