@@ -19,6 +19,10 @@ _REASONS = {
     **{"eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "end_turn": "stop", "max_tokens": "length"},
 }
 _THOUGHTS = ("reasoning", "reasoning_content")
+THOUGHTS_ALONE = (
+    "The server takes the whole reply for the model's thoughts. Set chat_template_kwargs: {enable_thinking: false}, or "
+    "start the server without a reasoning parser."
+)
 _PARTS = {"text": "text", "output_text": "text", "thinking": "thoughts", "reasoning": "thoughts", "refusal": "refusal"}
 """Kinds of the parts of a content -> what we take them for."""
 # vLLM's `SamplingParams` by default. A server takes what a request leaves out from the model's generation_config.json,
@@ -134,9 +138,9 @@ def max_reply_bytes(body: Mapping[str, Any]) -> int:
 def parse(request: Request, reply: Any) -> Completion:
     """The completion in a reply of /chat/completions or /completions, decoded from JSON.
 
-    Token counts that the server does not give are 0. Where JSON was asked for and there is no text but thoughts, the
-    JSON in them is the text: so vLLM's reasoning parsers give a reply that ends no thinking. What a model says when
-    it refuses stands in `error`.
+    Token counts that the server does not give are 0. Where there is no text but thoughts, as vLLM's reasoning parsers
+    give a reply that ends no thinking, the JSON in them is the text if JSON was asked for; else nothing can be read.
+    What a model says when it refuses stands in `error`.
 
     Raises:
         Exception: of any kind, where the reply is not of that form.
@@ -144,8 +148,12 @@ def parse(request: Request, reply: Any) -> Completion:
     choice = reply["choices"][0]
     said = _said({"content": choice["text"]} if "text" in choice else choice["message"])
     text = said["text"] or _guided_thoughts(request, said["thoughts"])
-    reason, ended = _REASONS.get(choice["finish_reason"], "error"), choice["finish_reason"]
-    refused = f"The model refused: {said['refusal']}" if said["refusal"] and not text else None
+    reason = _REASONS.get(choice["finish_reason"], "error")
+    error = f"The server ended the reply with '{choice['finish_reason']}'." if reason == "error" else None
+    if reason != "error" and not text and said["refusal"]:
+        error = f"The model refused: {said['refusal']}"
+    elif reason == "stop" and not text and said["thoughts"]:
+        reason, error = "error", THOUGHTS_ALONE
     return Completion(
         request_id=request.id,
         text=text,
@@ -154,7 +162,7 @@ def parse(request: Request, reply: Any) -> Completion:
         completion_tokens=_count(reply, "completion_tokens"),
         logprob=_logprob(choice.get("logprobs")),
         prompt_logprobs=_prompt_logprobs(reply.get("prompt_logprobs") or choice.get("prompt_logprobs")),
-        error=f"The server ended the reply with '{ended}'." if reason == "error" else refused,
+        error=error,
     )
 
 
