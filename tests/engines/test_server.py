@@ -47,6 +47,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "dialect": ({"base_urls": URLS, "dialect": "tgi"}, "'vllm' or 'openai'"),
     "dialect of our own": ({"serve": True, "dialect": "openai"}, "base_urls"),
     "field": ({"base_urls": URLS, "dialect": "openai", "sampling": {"top_k": 3}}, "top_k"),
+    "several replies": ({"base_urls": URLS, "sampling": {"n": 2}}, "n must be 1"),
+    "no schema": (
+        {"base_urls": URLS, "sampling": {"structured_outputs": {"json": {"type": "txt"}}}},
+        "is no JSON schema",
+    ),
     "template": ({"base_urls": URLS, "dialect": "openai", "chat_template_kwargs": {"a": 1}}, "chat_template_kwargs"),
     **{
         name: ({"base_urls": URLS, name: 0}, name)
@@ -378,11 +383,12 @@ def beside(started: ServerEngine) -> ServerEngine:
 
 @pytest.mark.slow
 def test_a_real_vllm_server_started_here(started: ServerEngine, tiny_model: Path) -> None:
-    """Prompt parity, seeds, the adapter, a prompt over the context, and a reply up to it."""
+    """Prompt parity, seeds, the adapter, a prompt over the context, and a reply up to it with many stop strings."""
     asked = [ask("Tom has 3 apples.", id=str(i), seed=i % 2, max_tokens=8) for i in range(4)]
     asked.append(ask("Tom", id="scored", temperature=0, max_tokens=1, prompt_logprobs=0, logprobs=0))
     asked.append(ask("Tom " * 600, id="long", max_tokens=4))
-    asked.append(ask("Tom", id="full", max_tokens=511, ignore_eos=True))
+    many_stops = [f"never said {n}" for n in range(9)]
+    asked.append(ask("Tom", id="full", max_tokens=511, ignore_eos=True, stop=many_stops))
     *sampled, scored, long, full = complete_all(started, asked)
     ids = chat.prompt_ids(chat.load_tokenizer(str(tiny_model)), asked[0].messages)
     assert [one.prompt_tokens for one in sampled] == [len(ids)] * 4
