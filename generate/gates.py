@@ -56,7 +56,7 @@ class Reading(BaseModel):
 
     reason: str
     answerable: bool
-    answer: str = Field(max_length=300)
+    answer: str
 
 
 class Gate(NamedTuple):

@@ -36,8 +36,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     student, teacher = long_context_copies(root / "models")
     args = {"dtype": "float32", "max_model_len": CONTEXT}
     sampling = {
-        **{"temperature": 0.7, "max_tokens": 1000, "structured_outputs": {"regex": SENTENCE}},
-        "logit_bias": {QUOTE: 9},
+        **{"temperature": 0.7, "max_tokens": 500, "structured_outputs": {"regex": SENTENCE}},
+        "logit_bias": {QUOTE: 10.5},
     }
     role = {"engine": "vllm_offline", "model": str(teacher), "args": args, "sampling": sampling}
     names = [name for name in plugins.names("recipe") if name not in CONFINED or can_confine()]
