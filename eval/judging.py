@@ -121,7 +121,7 @@ def _ask(
             sampling=guided.guide(
                 {
                     "temperature": 0.0,
-                    "max_tokens": 256,
+                    "max_tokens": 512,
                     "seed": derive_seed(run.config.seed, "judge", example.id),
                     **config.sampling,
                 },

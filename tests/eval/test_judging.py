@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from eval.judging import judge, read
 from eval.run import main, parser
+from synthloop.chat import load_tokenizer
 from synthloop.check import check_config
 from synthloop.config import Config, dump, parse
 from synthloop.errors import StageFailed, UserError
@@ -194,7 +195,8 @@ def test_judge_settings_of_another_scorer_are_refused(tmp_path: Path) -> None:
 def test_a_real_model_judges_the_students_answers(tmp_path: Path, tiny_model: Path) -> None:
     """Random weights: the verdicts mean nothing, but guided decoding makes each of them one."""
     student = {"model": str(tiny_model), "args": VLLM_ARGS}
-    roles = {"judge": {**student, "sampling": {"max_tokens": 220}}}
+    quote = load_tokenizer(str(tiny_model)).convert_tokens_to_ids('"')  # without it no reason ends
+    roles = {"judge": {**student, "sampling": {"max_tokens": 220, "logit_bias": {str(quote): 100}}}}
     sampling = {"temperature": 0.0, "max_tokens": 6}
     run = make_run(
         tmp_path / "run",
@@ -210,8 +212,8 @@ def test_a_real_model_judges_the_students_answers(tmp_path: Path, tiny_model: Pa
     assert {one.value for one in predictions} <= {0.0, 1.0}
     with sqlite3.connect(run.journal_path) as db:
         replies = [json.loads(row[0])["text"] for row in db.execute("SELECT reply FROM replies WHERE role = 'judge'")]
-    verdicts = [json.loads(text, strict=False) for text in replies if text.endswith("}")]
-    assert len(verdicts) >= 1
+    verdicts = [json.loads(text, strict=False) for text in replies]
+    assert len(verdicts) == 8
     assert all(isinstance(one["correct"], bool) for one in verdicts)
     signs = json.loads((run.round_dir(0) / "collapse.json").read_text())
     assert signs["signals"]["nll"] > 0, "the student was loaded again after its judge"
