@@ -35,8 +35,9 @@ class Gain(NamedTuple):
 
     @property
     def per_million(self) -> tuple[float, float]:
-        """Gain per million tokens, and its standard error."""
-        return self.gain / self.tokens * 1e6, self.error / self.tokens * 1e6
+        """Gain per million tokens, and its standard error; a server that counts no tokens took one."""
+        tokens = max(1, self.tokens)
+        return self.gain / tokens * 1e6, self.error / tokens * 1e6
 
 
 def measure(whole: NDArray[np.float64], without: NDArray[np.float64] | None, noise: float, tokens: int) -> Gain:

@@ -12,24 +12,21 @@ reasons (`journal.sqlite`, role of the judge) before you believe a gain.
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import jinja2
-from pydantic import BaseModel, Field
+from pydantic import BaseModel
 
-from synthloop import plugins, problems, progress
+from synthloop import guided, plugins, problems, progress
 from synthloop.config import RoleConfig
-from synthloop.engines import complete_all, identity, num_devices
+from synthloop.engines import Engine, complete_all, identity, num_devices
 from synthloop.journal import Journal
 from synthloop.randomness import derive_seed
 from synthloop.records import Completion, Example, Message, Request, Score
 from synthloop.refusals import Refusals
-from synthloop.storable import loads
 from synthloop.store import Run
 from synthloop.task import Task
-
-log = logging.getLogger("synthloop.eval")
 
 SYSTEM = "You grade answers. You are strict and fair. You reply with JSON only."
 PROMPT = jinja2.Environment(undefined=jinja2.StrictUndefined).from_string(
@@ -55,42 +52,49 @@ that contradicts it. Reply with JSON: first "reason", in at most three sentences
 class Verdict(BaseModel):
     """A judge's reply: the reason first, so that the verdict follows from it."""
 
-    reason: str = Field(max_length=400)
+    reason: str
     correct: bool
 
 
-def judge(run: Run, task: Task, examples: Sequence[Example], texts: Sequence[str], what: str) -> list[Score | None]:
-    """The score of each reply. One on which no judge gave a verdict scores 0, counted and warned of; one on which no
-    judge could be asked (its engine refused or failed) has None.
+class Judged(NamedTuple):
+    """What the judges say of each reply: its score, or as text why there is none; and what they left unanswered, as
+    `Refusals.kinds` tells it."""
+
+    scores: list[Score | str]
+    unanswered: list[dict[str, Any]]
+
+
+def judge(run: Run, task: Task, examples: Sequence[Example], texts: Sequence[str], what: str) -> Judged:
+    """The score of each reply. One on which no judge gave a verdict has none: it is no wrong answer of the student.
 
     `Score.parsed` is the reply's text, as the task normalises it.
 
     Raises:
-        StageFailed: more of a judge's requests were not served than `max_error_share`.
+        StageFailed: to more than `max_error_share` of its requests a judge gave no verdict.
     """
     role = task.judge_role
     assert role is not None, task
     members = run.config.committee(role)
     verdicts: list[list[bool]] = [[] for _ in examples]
-    served = [False] * len(examples)
+    why = ["no judge was asked"] * len(examples)
+    unanswered: list[dict[str, Any]] = []
     for member in members:
-        for index, reply in enumerate(_ask(run, role, member, task, examples, texts, what)):
-            served[index] = served[index] or reply.finish_reason != "error"
-            if (verdict := read(reply)) is not None:
-                verdicts[index].append(verdict.correct)
-    silent = sum(asked and not found for asked, found in zip(served, verdicts, strict=True))
-    if silent:
-        log.warning(
-            "%d of %d answers of '%s' got no verdict from roles.%s (no such JSON, or cut off) and score 0. "
-            "Raise roles.%s.sampling.max_tokens or its context.",
-            *(silent, len(verdicts), what, role, role),
-        )
-    shares = [sum(found) / len(found) if found else 0.0 for found in verdicts]
+        refusals = Refusals(run.config.max_error_share, f"judging {what}")
+        for index, reply in enumerate(_ask(run, role, member, task, examples, texts, what, refusals)):
+            try:
+                verdicts[index].append(read(reply).correct)
+            except guided.Unreadable as unread:
+                why[index] = f"roles.{role} gave no verdict: {reply.error or unread}"
+        unanswered += refusals.kinds()
     parsed = [task.score(example, text).parsed for example, text in zip(examples, texts, strict=True)]
-    return [
-        Score(value=share, correct=share > 0.5, parsed=text) if asked else None
-        for share, text, asked in zip(shares, parsed, served, strict=True)
-    ]
+    return Judged([_score(*one) for one in zip(verdicts, parsed, why, strict=True)], unanswered)
+
+
+def _score(verdicts: Sequence[bool], parsed: str | None, why: str) -> Score | str:
+    if not verdicts:
+        return why
+    share = sum(verdicts) / len(verdicts)
+    return Score(value=share, correct=share > 0.5, parsed=parsed)
 
 
 def needs_the_device(run: Run, role: str) -> bool:
@@ -106,6 +110,7 @@ def _ask(
     examples: Sequence[Example],
     texts: Sequence[str],
     what: str,
+    refusals: Refusals,
 ) -> list[Completion]:
     config = member.engine_config()
     requests = [
@@ -113,13 +118,15 @@ def _ask(
             id=example.id,
             role=role,
             messages=messages(example, text, task.judge_instructions),
-            sampling={
-                "temperature": 0.0,
-                "max_tokens": 256,
-                "seed": derive_seed(run.config.seed, "judge", example.id),
-                **config.sampling,
-                "structured_outputs": {"json": Verdict.model_json_schema()},
-            },
+            sampling=guided.guide(
+                {
+                    "temperature": 0.0,
+                    "max_tokens": 512,
+                    "seed": derive_seed(run.config.seed, "judge", example.id),
+                    **config.sampling,
+                },
+                Verdict,
+            ),
         )
         for example, text in zip(examples, texts, strict=True)
     ]
@@ -130,9 +137,8 @@ def _ask(
         engine = plugins.load("engine", member.engine).open(bare)
         try:
             return complete_all(
-                engine, requests, journal, who, lambda done, total: update(done),
-                refusals=Refusals(run.config.max_error_share, f"judging {what}"),
-            )  # fmt: skip
+                Strict(engine, role), requests, journal, who, lambda done, total: update(done), refusals=refusals
+            )
         finally:
             engine.close()
 
@@ -144,9 +150,30 @@ def messages(example: Example, text: str, instructions: str) -> tuple[Message, .
     return (Message(role="system", content=SYSTEM), Message(role="user", content=asked))
 
 
-def read(reply: Completion) -> Verdict | None:
-    """The verdict in a reply; None where there is none. Control characters in strings pass, as in `generate.asking`."""
-    try:
-        return Verdict.model_validate(loads(reply.text, strict=False))
-    except ValueError:
-        return None
+def read(reply: Completion) -> Verdict:
+    """The verdict in a reply. Raises `guided.Unreadable`."""
+    return guided.read(reply, Verdict)
+
+
+class Strict:
+    """A judge's engine, for which a reply without a verdict is a request that was not served: it is not journaled, is
+    counted, and fails the stage above its share."""
+
+    def __init__(self, engine: Engine, role: str) -> None:
+        self._engine = engine
+        self._role = role
+        self.submit, self.close = engine.submit, engine.close
+
+    def poll(self) -> list[Completion]:
+        return [self._checked(reply) for reply in self._engine.poll()]
+
+    def _checked(self, reply: Completion) -> Completion:
+        if reply.finish_reason == "error":
+            return reply
+        try:
+            read(reply)
+        except guided.Unreadable as unread:
+            remedy = f" Raise roles.{self._role}.sampling.max_tokens." if reply.truncated else ""
+            why = f"The reply {unread}.{remedy}"
+            return reply.model_copy(update={"finish_reason": "error", "error": why})
+        return reply

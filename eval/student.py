@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from eval import judging
-from synthloop import plugins, progress
+from synthloop import guided, plugins, progress
 from synthloop.engines import Engine, EngineConfig, complete_all, num_devices
 from synthloop.errors import StageFailed, UserError
 from synthloop.randomness import derive_seed
@@ -16,6 +17,8 @@ from synthloop.records import Completion, Example, Prediction, Request, Score
 from synthloop.refusals import Refusals
 from synthloop.store import Run
 from synthloop.task import Task
+
+log = logging.getLogger("synthloop.eval")
 
 
 class Answers(NamedTuple):
@@ -43,7 +46,7 @@ class Student:
         self._module = plugins.load("engine", run.config.student.engine)
         self._adapter = adapter
         self._engine: Engine | None = None
-        self._usage = dict.fromkeys(("requests", "prompt_tokens", "completion_tokens", "errors"), 0)
+        self._usage = dict.fromkeys(("requests", "prompt_tokens", "completion_tokens", "errors", "unread"), 0)
         self._error_messages: list[dict[str, Any]] = []
         self._devices = 0
         if adapter is not None and not adapter.is_dir():
@@ -75,12 +78,29 @@ class Student:
         update = progress.updates(len(requests), what)
         refusals = Refusals(self.run.config.max_error_share, what)
         replies = complete_all(self._engine, requests, on_progress=lambda done, total: update(done), refusals=refusals)
-        self._usage["errors"] += refusals.errors
-        self._error_messages += [{"split": what, **kind} for kind in refusals.kinds()]
+        self._usage["unread"] += self._tell_misfits(requests, replies, what)
+        self.note_errors(what, refusals.kinds())
         self._usage["requests"] += len(replies)
         self._usage["prompt_tokens"] += sum(one.prompt_tokens for one in replies)
         self._usage["completion_tokens"] += sum(one.completion_tokens for one in replies)
         return replies
+
+    def _tell_misfits(self, requests: Sequence[Request], replies: Sequence[Completion], what: str) -> int:
+        """How many replies are not what a JSON schema in their sampling asks, which a grammar does not hold whole."""
+        asked = [{**self.config.sampling, **request.sampling} for request in requests]
+        found = [why for one, reply in zip(asked, replies, strict=True) if (why := guided.misfit(one, reply))]
+        if found:
+            log.warning(
+                "%s: %d of %d replies are not the JSON that sampling.structured_outputs asks for, and are scored as "
+                "they are. The first %s.",
+                *(what, len(found), len(replies), found[0]),
+            )
+        return len(found)
+
+    def note_errors(self, what: str, kinds: Sequence[dict[str, Any]]) -> None:
+        """Put what was not answered of the requests for `what` into the stage's record."""
+        self._usage["errors"] += sum(kind["count"] for kind in kinds)
+        self._error_messages += [{"split": what, **kind} for kind in kinds]
 
     def hold(self, devices: int) -> None:
         """Note that this many devices are in use; the most at any time goes into the stage's record."""
@@ -128,28 +148,28 @@ def answer(student: Student, task: Task, examples: Sequence[Example], sampling: 
 
 def score_all(
     student: Student, task: Task, examples: Sequence[Example], replies: Sequence[Completion], what: str
-) -> list[Score | None]:
-    """The score of each reply: the task's own, or that of its judge; None where student or judge were not served."""
+) -> list[Score | str]:
+    """The score of each reply: the task's own, or that of its judge; where there is none, why."""
     served = [index for index, reply in enumerate(replies) if reply.finish_reason != "error"]
     shown, texts = [examples[index] for index in served], [replies[index].text for index in served]
     role = task.judge_role
     if role is None:
-        found: list[Score | None] = [task.score(example, text) for example, text in zip(shown, texts, strict=True)]
+        found: list[Score | str] = [task.score(example, text) for example, text in zip(shown, texts, strict=True)]
     else:
         if judging.needs_the_device(student.run, role):
             student.close()
         student.hold(max(num_devices(one.engine_config()) for one in student.run.config.committee(role)))
-        found = judging.judge(student.run, task, shown, texts, what)
+        found, unanswered = judging.judge(student.run, task, shown, texts, what)
+        student.note_errors(what, unanswered)
     scores = dict(zip(served, found, strict=True))
-    return [scores.get(index) for index in range(len(replies))]
+    return [scores.get(index, reply.error or "no reason given") for index, reply in enumerate(replies)]
 
 
-def prediction(example: Example, reply: Completion, score: Score | None) -> Prediction:
+def prediction(example: Example, reply: Completion, score: Score | str) -> Prediction:
     """What the reply is worth; without a score, why there is none."""
     error = None
-    if score is None:
-        score = Score(value=0.0, correct=False, parsed=None)
-        error = reply.error or "no reason given" if reply.finish_reason == "error" else "its judge could not be asked"
+    if isinstance(score, str):
+        error, score = score, Score(value=0.0, correct=False, parsed=None)
     return Prediction(
         id=example.id,
         slice=example.slice,

@@ -18,10 +18,12 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, create_model, field_validator
 
 from generate.context import Ask, Context, Reply
+from generate.gates import malformed
 from generate.sandbox import Limits
 from generate.tools import Tool, guide, invoke, misfit, named
 from synthloop.plugins import RoleName
 from synthloop.records import Message
+from synthloop.storable import loads
 
 INTRODUCTION = """\
 You can call these tools, one at a time:
@@ -38,9 +40,19 @@ You are then given its result, and go on.
 """What stands before the problem in a sample."""
 
 
+def _decoded(arguments: object) -> object:
+    """The object in `arguments` that are written as text, as OpenAI's protocol has them; anything else as it is."""
+    try:
+        return loads(arguments, strict=False) if isinstance(arguments, str) else arguments
+    except ValueError:
+        return arguments
+
+
 class Call(BaseModel):
+    """A call; its `arguments` are an object, whether they came as one or as its text."""
+
     tool: str
-    arguments: dict[str, Any]
+    arguments: Annotated[dict[str, Any], BeforeValidator(_decoded)]
 
 
 class Final(BaseModel):
@@ -52,7 +64,7 @@ class Final(BaseModel):
 class Step(BaseModel):
     """One reply of the solver: the thought first, so that the action follows from it."""
 
-    thought: str = Field(max_length=500)
+    thought: str
     action: Call | Final
 
 
@@ -129,10 +141,7 @@ def act(messages: Sequence[Message], number: int, new: bool, ctx: Context) -> Ge
         )
         step = reply.read(Step)
         if step is None:
-            why = (
-                "truncated: a step hit max_tokens" if reply.truncated else "malformed: a step is not the JSON asked for"
-            )
-            return Trajectory(calls, None, why)
+            return Trajectory(calls, None, malformed("step", reply))
         if isinstance(step.action, Final):
             return Trajectory(calls, step.action.answer.strip() or None, "empty: the answer has no text")
         result, fits = _result(step.action, cfg)

@@ -14,12 +14,11 @@ from pydantic import BaseModel
 
 from generate.prompts import Prompts
 from generate.roles import JUDGING, Member, Roles
-from synthloop import chat
+from synthloop import chat, guided
 from synthloop.errors import UserError
 from synthloop.journal import request_key
 from synthloop.randomness import derive_seed, rng
 from synthloop.records import Completion, Message, Request
-from synthloop.storable import loads
 from synthloop.task import Task
 
 M = TypeVar("M", bound=BaseModel)
@@ -28,7 +27,8 @@ M = TypeVar("M", bound=BaseModel)
 class Ask(NamedTuple):
     """One request to one engine, and the key the journal holds its reply under.
 
-    `num_given` counts the leading tokens of a scored text that were given, not scored.
+    `num_given` counts the leading tokens of a scored text that were given, not scored. `schema` is what the reply is
+    JSON of, where it was asked for.
     """
 
     request: Request
@@ -36,17 +36,22 @@ class Ask(NamedTuple):
     model: str
     key: str
     num_given: int = 0
+    schema: type[BaseModel] | None = None
 
 
 class Reply(str):
-    """The text of a completion, surrounding white space stripped; `completion` is all that the engine said of it."""
+    """The text of a completion, surrounding white space stripped; `completion` is all that the engine said of it.
+
+    `unread` says why the last `read` gave None, as "the reply ..." goes on.
+    """
 
     completion: Completion
     logprobs: tuple[float, ...]
+    unread: str
 
     def __new__(cls, completion: Completion, num_given: int = 0) -> Reply:
         reply = super().__new__(cls, completion.text.strip())
-        reply.completion = completion
+        reply.completion, reply.unread = completion, ""
         scored = (completion.prompt_logprobs or ())[num_given:]
         reply.logprobs = tuple(one for one in scored if one is not None)
         return reply
@@ -57,14 +62,22 @@ class Reply(str):
         return self.completion.truncated
 
     def read(self, schema: type[M]) -> M | None:
-        """The reply as an instance of the `schema` it was asked for; None where it is no such JSON.
-
-        Control characters inside strings pass: guided decoding (xgrammar) allows them, though JSON does not.
-        """
+        """The reply as an instance of the `schema` it was asked for; None where it is no such JSON."""
         try:
-            return schema.model_validate(loads(self, strict=False))
-        except ValueError:
+            return guided.read(self.completion, schema)
+        except guided.Unreadable as why:
+            self.unread = str(why)
             return None
+
+
+def unread(ask: Ask, reply: Completion) -> str | None:
+    """Why the reply to a guided `ask` is not what was asked for; None where it is, or where there is none."""
+    if reply.finish_reason == "error":
+        return None
+    if ask.schema is None:
+        return guided.misfit(ask.request.sampling, reply)
+    text = Reply(reply)
+    return text.unread if text.read(ask.schema) is None else None
 
 
 class Desk(NamedTuple):
@@ -124,12 +137,13 @@ class Asker:
         chosen = self._member(role, member, place)
         settings = {**chosen.sampling, **(sampling or {})}
         if schema is not None:
-            settings["structured_outputs"] = {"json": schema.model_json_schema()}
+            settings = guided.guide(settings, schema)
         given = {"task_system": self.task.config.system, **self._variables, **variables}
         messages = self._desk.prompts.render(template, **given)
         self._prompts.add(template)
         settings = _seeded(settings, place, f"roles.{role}")
-        return self._made(chosen, role, Request(id="", role=role, messages=messages, sampling=settings), sample)
+        request = Request(id="", role=role, messages=messages, sampling=settings)
+        return self._made(chosen, role, request, sample)._replace(schema=schema)
 
     def likelihood(self, role: str, messages: Sequence[Message], completion: str, *, member: int | None = None) -> Ask:
         """Have `role` score `completion` as the answer to `messages`.

@@ -65,7 +65,7 @@ class FilterContext:
         self.run = run
         self.round = round
         self.task: Task = open_task(run.config.task.name, run.config.task.settings)
-        self.usage = dict.fromkeys(("requests", "prompt_tokens", "completion_tokens", "errors"), 0)
+        self.usage = dict.fromkeys(("requests", "prompt_tokens", "completion_tokens", "errors", "unread"), 0)
         self.error_messages: list[dict[str, Any]] = []
         self._engines: Engines | None = None
 

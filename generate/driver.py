@@ -15,16 +15,16 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from generate.asking import unread
 from generate.context import Ask, Conversation, Outcome, Reject, Reply
 from generate.roles import Engines
+from synthloop.errors import StageFailed
+from synthloop.guided import END_OF_THINKING, is_guided
 from synthloop.journal import Journal
-from synthloop.records import Completion
-from synthloop.refusals import Refusals
+from synthloop.records import Completion, Request
+from synthloop.refusals import NUM_FIRST, Refusals
 
 log = logging.getLogger("synthloop.generate")
-
-END_OF_THINKING = "</think>"
-"""Ends the thinking of Qwen3, DeepSeek-R1, GLM and Nemotron; no special token, so engines leave it in the text."""
 
 
 @dataclass
@@ -32,9 +32,10 @@ class Counts:
     """What a drive cost. All but `asked` and `journal_hits` are the same for a run that was killed and resumed.
 
     `requests` counts distinct ones; equal requests share one reply. `thinking` counts replies that hold a model's
-    thinking. `errors` and `asked` count what this process saw,
-    `journal_hits` what earlier ones had paid for. `by_conversation` has the tokens, prompts and completions, of each
-    conversation in order; a reply that several share counts in each.
+    thinking, `uncounted` those whose tokens the server did not count, `guided` those that were to be JSON, `unread`
+    those of them that are not what was asked for. `errors` and `asked` count what this process saw, `journal_hits`
+    what earlier ones had paid for. `by_conversation` has the tokens, prompts and completions, of each conversation in
+    order; a reply that several share counts in each.
     """
 
     requests: int = 0
@@ -42,12 +43,16 @@ class Counts:
     completion_tokens: int = 0
     truncated: int = 0
     thinking: int = 0
+    uncounted: int = 0
+    guided: int = 0
+    unread: int = 0
     errors: int = 0
     asked: int = 0
     journal_hits: int = 0
     by_conversation: list[int] = field(default_factory=list)
 
-    def add(self, reply: Completion, *, journaled: bool) -> None:
+    def add(self, ask: Ask, reply: Completion, *, journaled: bool) -> str | None:
+        """Count the reply to `ask`. Returns why it is not the JSON asked for; None where it is or need not be."""
         self.requests += 1
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens
@@ -56,6 +61,10 @@ class Counts:
         self.errors += reply.finish_reason == "error"
         self.asked += not journaled
         self.journal_hits += journaled
+        self.uncounted += reply.prompt_tokens == 0 and reply.finish_reason != "error"
+        self.guided += is_guided(ask.request.sampling) and reply.finish_reason != "error"
+        self.unread += (why := unread(ask, reply)) is not None
+        return why
 
     def as_dict(self) -> dict[str, int]:
         return {name: value for name, value in asdict(self).items() if name != "by_conversation"}
@@ -81,7 +90,7 @@ def drive(
         on_progress: called with the number of finished conversations.
 
     Raises:
-        StageFailed: more requests were not served than `refusals` allows.
+        StageFailed: more requests were not served than `refusals` allows, or of many guided replies none can be read.
     """
     return _Drive(conversations, engines, journal, refusals or Refusals(), max_in_flight, on_progress).run()
 
@@ -154,6 +163,10 @@ class _Drive:
         # Who waits for the reply to a request that is in flight or about to be, by its key.
         self._waiting: dict[str, list[_Talk]] = {}
         self._counted: set[str] = set()
+        # Guided replies that could not be read; journaled at the end, for they are asked for anew if the stage fails.
+        self._held: list[tuple[str, str, Request, Completion]] = []
+        # What is amiss with the guided replies that could not be read, by whether they were cut off.
+        self._unread: dict[bool, list[str]] = {}
         self._ready: dict[str, deque[Ask]] = defaultdict(deque)
         self._in_flight: dict[str, dict[str, Ask]] = defaultdict(dict)
 
@@ -170,6 +183,8 @@ class _Drive:
         self._refusals.check()
         outcomes = [talk.outcome for talk in self._talks if talk.outcome is not None]
         assert len(outcomes) == len(self._talks), "a conversation was left waiting"
+        self._tell_unread()
+        self._journal.put(self._held)
         if self._counts.thinking:
             log.warning(
                 "%d of %d replies hold %s: the model's thinking is part of what is made from them. Set "
@@ -178,6 +193,23 @@ class _Drive:
             )
         self._counts.by_conversation = [talk.tokens for talk in self._talks]
         return outcomes, self._counts
+
+    def _tell_unread(self) -> None:
+        """A warning where guided replies could not be read. Raises `StageFailed` where none could."""
+        if not self._counts.unread:
+            return
+        kinds = {
+            True: "cut off (raise max_tokens in the sampling of the role)",
+            False: "not what was asked for",
+        }
+        told = "; ".join(f"{len(many)} {kinds[kind]}, the first: {many[0]}" for kind, many in self._unread.items())
+        message = f"{self._counts.unread} of {self._counts.guided} replies that were to be JSON cannot be used: {told}."
+        if self._counts.unread == self._counts.guided >= NUM_FIRST:
+            raise StageFailed(
+                f"{message}\nNothing comes of that. They are not recorded: once the cause is mended, the same command "
+                "asks these again."
+            )
+        log.warning("%s", message)
 
     def _fill(self) -> None:
         """Submit what waits for an engine that can be asked now, then start new conversations, up to the limit."""
@@ -235,10 +267,11 @@ class _Drive:
         asks = self._in_flight[engine]
         assert replies, f"the engine lost {len(asks)} requests"
         finished = [(asks.pop(reply.request_id), reply) for reply in replies]
+        unusable = {ask.key for ask, reply in finished if unread(ask, reply) is not None}
         named = [(ask, reply.model_copy(update={"request_id": ask.request.id})) for ask, reply in finished]
-        self._journal.put(
-            (ask.key, ask.model, ask.request, reply) for ask, reply in named if reply.finish_reason != "error"
-        )
+        served = [(ask.key, ask.model, ask.request, reply) for ask, reply in named if reply.finish_reason != "error"]
+        self._journal.put(one for one in served if one[0] not in unusable)
+        self._held += [one for one in served if one[0] in unusable]
         for ask, reply in named:
             self._count(ask, reply, journaled=False)
             for talk in self._waiting.pop(ask.key):
@@ -250,5 +283,6 @@ class _Drive:
     def _count(self, ask: Ask, reply: Completion, *, journaled: bool) -> None:
         if ask.key not in self._counted:
             self._counted.add(ask.key)
-            self._counts.add(reply, journaled=journaled)
+            if (why := self._counts.add(ask, reply, journaled=journaled)) is not None:
+                self._unread.setdefault(reply.truncated, []).append(f"{ask.request.role}: the reply {why}")
             self._refusals.add(ask.key, ask.request.role, reply)

@@ -34,14 +34,14 @@ class CriticConfig(BaseModel):
 class Rating(BaseModel):
     """A critic's rating. The prompt says what each number means."""
 
-    reason: str = Field(max_length=300)
+    reason: str
     score: int = Field(ge=1, le=5)
 
 
 class Claim(BaseModel):
     """One statement of an answer."""
 
-    claim: str = Field(max_length=200)
+    claim: str
     supported: bool
 
 
@@ -54,9 +54,9 @@ class Claims(BaseModel):
 class Reading(BaseModel):
     """What a reader makes of a question, given some passages and nothing else."""
 
-    reason: str = Field(max_length=300)
+    reason: str
     answerable: bool
-    answer: str = Field(max_length=300)
+    answer: str
 
 
 class Gate(NamedTuple):
@@ -70,12 +70,13 @@ def flaw(reply: Reply, what: str) -> str | None:
     """Why a free text is of no use: cut off, or empty."""
     if reply.truncated:
         return f"truncated: the {what} hit max_tokens"
-    return None if reply else f"empty: the {what} has no text"
+    said = f" ({reply.completion.error})" if reply.completion.error else ""
+    return None if reply else f"empty: the {what} has no text{said}"
 
 
-def malformed(what: str) -> str:
-    """The refusal of a reply that is not the JSON asked for (guided decoding was cut off, or the server has none)."""
-    return f"malformed: the {what} is not the JSON asked for"
+def malformed(what: str, reply: Reply) -> str:
+    """The refusal of a reply that could not be read as the JSON asked for, and why."""
+    return f"{'truncated' if reply.truncated else 'malformed'}: the {what} {reply.unread or 'is empty'}"
 
 
 def ask_rating(ctx: Context, template: str, **variables: Any) -> Ask:
@@ -88,7 +89,7 @@ def rating(reply: Reply, what: str, minimum: int) -> Gate:
     """The rating in `reply`, which must be `minimum` or more."""
     found = reply.read(Rating)
     if found is None:
-        return Gate(0.0, malformed(f"{what} rating"))
+        return Gate(0.0, malformed(f"{what} rating", reply))
     low = found.score < minimum
     return Gate(found.score, f"low {what}: {found.score} of 5, {found.reason}" if low else None)
 
@@ -106,7 +107,7 @@ def adherence(reply: Reply, minimum: float) -> Gate:
     """The share of supported claims in a reply to `ask_adherence`, which must be `minimum` or more."""
     found = reply.read(Claims)
     if found is None:
-        return Gate(0.0, malformed("list of claims"))
+        return Gate(0.0, malformed("list of claims", reply))
     unsupported = [one.claim for one in found.claims if not one.supported]
     share = 1 - len(unsupported) / len(found.claims)
     return Gate(

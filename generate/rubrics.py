@@ -58,7 +58,7 @@ class Rubric(BaseModel):
     @cached_property
     def reply(self) -> type[BaseModel]:
         """The JSON a judge replies with: its reason first, so that the grades follow from it."""
-        fields: dict[str, Any] = {"reason": (str, Field(max_length=400))}
+        fields: dict[str, Any] = {"reason": (str, ...)}
         fields |= {name: (int, Field(ge=self.low, le=self.high)) for name in self.criteria}
         model: type[BaseModel] = create_model("Grades", **fields)
         return model

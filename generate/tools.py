@@ -29,11 +29,10 @@ from generate.rehearsal import instance
 from generate.sandbox import Limits, run_python
 from synthloop.errors import UserError, did_you_mean
 
-MAX_STRING = 1000
 MAX_ITEMS = 10
-"""Bounds of a guided reply where a tool's schema has none: small models would not end (chosen, not measured)."""
+"""Of a list in a guided reply where a tool's schema has no bound: small models would not end (chosen, not measured)."""
 
-_GUIDED = ("type", "enum", "const", "required", "minimum", "maximum", "minItems", "maxItems", "minLength", "maxLength")
+_GUIDED = ("type", "enum", "const", "required", "minimum", "maximum", "minItems", "maxItems")
 """Keywords that guided decoding holds everywhere; what the others say is checked when the call is made."""
 
 _ADDRESS = re.compile(r"(?<= at )0x[0-9a-f]+(?=>)")
@@ -105,7 +104,7 @@ def invoke(tool: Tool, arguments: Mapping[str, Any], limits: Limits, max_chars: 
 
 
 def guide(schema: Mapping[str, Any]) -> dict[str, Any]:
-    """A looser copy of `schema` that any backend of guided decoding takes, in which every text and list is bounded."""
+    """A looser copy of `schema` that any backend of guided decoding takes, in which every list is bounded."""
     loose: dict[str, Any] = {key: value for key, value in schema.items() if key in _GUIDED}
     if "properties" in schema:
         loose["properties"] = {name: guide(one) for name, one in schema["properties"].items()}
@@ -114,8 +113,6 @@ def guide(schema: Mapping[str, Any]) -> dict[str, Any]:
         loose["items"] = guide(schema["items"])
     if "anyOf" in schema:
         loose["anyOf"] = [guide(one) for one in schema["anyOf"]]
-    if schema.get("type") == "string" and "enum" not in schema:
-        loose = {"maxLength": MAX_STRING, **loose}
     return {"maxItems": MAX_ITEMS, **loose} if schema.get("type") == "array" else loose
 
 

@@ -19,6 +19,7 @@ def _is_positive(value: Any) -> bool:
 
 _COUNT = Range(lambda value, _: value >= 1, "1 or more")
 _NOT_NEGATIVE = Range(lambda value, _: value >= 0, "0 or more")
+_TEMPERATURE = Range(lambda value, _: 0 <= value <= 2, "a number from 0 to 2")
 _SHARE = Range(lambda value, _: 0 < value <= 1, "a number above 0 and up to 1")
 
 _TRAINING = {
@@ -40,7 +41,7 @@ RANGES: dict[str, dict[str, Range]] = {
         "r": _COUNT,
         "lora_dropout": Range(lambda value, _: 0 <= value < 1, "a number from 0 to below 1"),
     },
-    "sampling_params": {"temperature": _NOT_NEGATIVE, "top_p": _SHARE, "max_tokens": _COUNT},
+    "sampling_params": {"temperature": _TEMPERATURE, "top_p": _SHARE, "max_tokens": _COUNT},
     "engine_args": {
         "gpu_memory_utilization": _SHARE,
         "max_model_len": Range(lambda value, _: value >= 1 or value == -1, "1 or more, or -1 for what fits"),

@@ -63,8 +63,8 @@ class Score(Record):
 class Prediction(Record):
     """One reply of the student to a real example. `logprob` is the sum over completion tokens (nats).
 
-    `error` is set where there is no reply to score: the student or its judge could not be asked. Such a row counts in
-    no score and in no comparison.
+    `error` is set where there is no reply to score: the student or its judge could not be asked, or no verdict of its
+    judge could be read. Such a row counts in no score and in no comparison.
     """
 
     id: str

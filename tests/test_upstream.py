@@ -157,7 +157,7 @@ def test_upstreams_own_defaults_pass() -> None:
         ("sft_config", "max_length", [0], [1, None]),
         ("lora_config", "r", [0, -8], [1]),
         ("lora_config", "lora_dropout", [-0.1, 1, 1.0], [0, 0.5]),
-        ("sampling_params", "temperature", [-0.1], [0, 3]),
+        ("sampling_params", "temperature", [-0.1, 2.1], [0, 2]),
         ("sampling_params", "top_p", [0, 1.1], [0.1, 1]),
         ("sampling_params", "max_tokens", [0], [1, None]),
         ("engine_args", "gpu_memory_utilization", [0, 1.5], [1, 0.5]),

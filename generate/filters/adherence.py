@@ -18,12 +18,12 @@ from __future__ import annotations
 
 import logging
 import re
-from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from generate.asking import Asker, Reply
 from generate.curation import KEEP, FilterContext, Judging, refuse
+from generate.gates import malformed
 from synthloop import problems
 from synthloop.plugins import RoleName
 from synthloop.records import Candidate, Decision
@@ -60,13 +60,13 @@ class Config(BaseModel):
 class Claims(BaseModel):
     """What an answer says, in statements that can be checked one by one."""
 
-    claims: list[Annotated[str, Field(max_length=300)]] = Field(min_length=1, max_length=MAX_CLAIMS)
+    claims: list[str] = Field(min_length=1, max_length=MAX_CLAIMS)
 
 
 class Support(BaseModel):
     """Whether the context supports one claim."""
 
-    reason: str = Field(max_length=300)
+    reason: str
     supported: bool
 
 
@@ -81,12 +81,14 @@ def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decis
         read = reply.read(Claims)
         claims = [claim.strip() for claim in read.claims if claim.strip()] if read else []
         if not claims:
-            return refuse("no claims: the judge's reply is no list of claims")
+            return refuse(malformed("list of claims", reply))
         replies: list[Reply] = yield [
             asker.ask(cfg.role, "adherence_support.jinja", schema=Support, context=context, claim=claim)
             for claim in claims
         ]
-        return _decide(cfg, claims, [each.read(Support) for each in replies])
+        given = [(claim, each.read(Support)) for claim, each in zip(claims, replies, strict=True)]
+        verdicts = [(claim, verdict) for claim, verdict in given if verdict is not None]
+        return _decide(cfg, verdicts) if verdicts else refuse(malformed("verdict on a claim", replies[0]))
 
     decisions = ctx.converse("adherence", batch, judge)
     without = sum(context is None for context in contexts.values())
@@ -101,10 +103,10 @@ def _context(cfg: Config, one: Candidate) -> str | None:
     return found.group(1) if found else None
 
 
-def _decide(cfg: Config, claims: list[str], verdicts: list[Support | None]) -> Decision:
-    """A verdict that could not be read supports nothing."""
-    unsupported = [claim for claim, one in zip(claims, verdicts, strict=True) if one is None or not one.supported]
-    share = 1 - len(unsupported) / len(claims)
+def _decide(cfg: Config, verdicts: list[tuple[str, Support]]) -> Decision:
+    """The share counts the claims with a verdict; one that could not be read says nothing of its claim."""
+    unsupported = [claim for claim, one in verdicts if not one.supported]
+    share = 1 - len(unsupported) / len(verdicts)
     if share < cfg.min_supported:
-        return refuse(f"unsupported: {len(unsupported)} of {len(claims)} claims, e.g. {unsupported[0]!r}", share)
+        return refuse(f"unsupported: {len(unsupported)} of {len(verdicts)} claims, e.g. {unsupported[0]!r}", share)
     return Decision(keep=True, score=share)

@@ -68,7 +68,7 @@ class Config(BaseModel):
 class Comparison(BaseModel):
     """A judge's reply to two samples."""
 
-    reason: str = Field(max_length=400)
+    reason: str
     better: Literal["A", "B", "tie"]
 
 

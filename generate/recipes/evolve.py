@@ -22,7 +22,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 
 from generate.context import Ask, Context, Conversation, Reject, Reply
-from generate.gates import flaw
+from generate.gates import flaw, malformed
 from generate.voting import VotingConfig, solve
 from synthloop.plugins import RoleName
 from synthloop.records import Candidate, Seed
@@ -54,7 +54,7 @@ class Config(VotingConfig):
 class Comparison(BaseModel):
     """The judge's reply: reasons first."""
 
-    difference: str = Field(max_length=300)
+    difference: str
     verdict: Literal["equal", "not equal"]
 
 
@@ -105,7 +105,7 @@ def _no_gain(problem: str, evolved: str, ctx: Context) -> Generator[Ask, Reply, 
     )
     comparison = reply.read(Comparison)
     if comparison is None:
-        return "malformed: the judge's reply is no JSON verdict"
+        return malformed("judge's verdict", reply)
     return "no gain: the judge calls them equal" if comparison.verdict == "equal" else None
 
 

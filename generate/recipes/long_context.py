@@ -16,7 +16,6 @@ and never from failures: without `documents` the passages are the row and its de
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
 from pydantic import BaseModel, Field
 
@@ -46,7 +45,7 @@ class Config(DocumentsConfig, CriticConfig):
 class Draft(BaseModel):
     """`facts` come first: one of each passage, and the question joins them."""
 
-    facts: list[Annotated[str, Field(max_length=300)]] = Field(min_length=2, max_length=6)
+    facts: list[str] = Field(min_length=2, max_length=6)
     question: str = Field(max_length=300)
     answer: str = Field(max_length=200)
 
@@ -57,15 +56,16 @@ def run(seed: Seed, ctx: Context) -> Conversation:
     if len(evidence) < cfg.num_evidence or not distractors:
         return ctx.reject(f"too few documents: {len(evidence)} for evidence, {len(distractors)} distractors")
 
-    draft = (yield ctx.ask("teacher", "long_context_question.jinja", passages=evidence, schema=Draft)).read(Draft)
+    reply = yield ctx.ask("teacher", "long_context_question.jinja", passages=evidence, schema=Draft)
+    draft = reply.read(Draft)
     if draft is None or not draft.question.strip() or not draft.answer.strip():
-        return ctx.reject(malformed("question"))
+        return ctx.reject(malformed("question", reply))
 
     readers = [evidence, distractors, *([one] for one in evidence)]
     replies = yield [ask_reading(ctx, draft.question, passages) for passages in readers]
     readings = [reply.read(Reading) for reply in replies]
     if None in readings:
-        return ctx.reject(malformed("reading"))
+        return ctx.reject(malformed("reading", replies[readings.index(None)]))
     together, without, *alone = [overlap(one.answer, draft.answer) if one.answerable else 0.0 for one in readings]
     if together < cfg.min_overlap:
         return ctx.reject(f"unsupported: the evidence gives {readings[0].answer!r}, not {draft.answer!r}")

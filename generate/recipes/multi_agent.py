@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, Field
 
 from generate.context import Ask, Context, Conversation, Reject, Reply
+from generate.gates import malformed
 from generate.voting import VotingConfig, majority
 from synthloop.plugins import RoleName
 from synthloop.records import Seed
@@ -41,7 +42,7 @@ class Config(VotingConfig):
 class Review(BaseModel):
     """`comments` come first, so that the verdicts follow from them."""
 
-    comments: str = Field(max_length=500)
+    comments: str
     problem_is_sound: bool
     answer_is_correct: bool
 
@@ -83,9 +84,9 @@ def review(problem: Reply, answer: Reply, ctx: Context) -> Generator[Ask, Any, A
         if not problem or not answer:
             return ctx.reject("empty: the problem or its answer has no text")
         asked = ctx.ask(cfg.reviewer, "multi_agent_review.jinja", schema=Review, problem=problem, answer=answer)
-        verdict = (yield asked).read(Review)
-        if verdict is None:
-            return ctx.reject("malformed: the review is not the JSON asked for")
+        reply = yield asked
+        if (verdict := reply.read(Review)) is None:
+            return ctx.reject(malformed("review", reply))
         reviews.append(verdict)
         if verdict.problem_is_sound and verdict.answer_is_correct:
             return Approved(problem, answer, reviews)

@@ -21,6 +21,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field
 
 from generate.context import Ask, Context, Conversation, Outcome
+from generate.gates import malformed
 from generate.memory import MemoryStream
 from generate.voting import VotingConfig, solve
 from synthloop.records import Seed
@@ -30,7 +31,6 @@ SEEDS = "any"
 ASKED_IMPORTANCE = 3
 """Of having asked a problem: above the mundane, so that the next one differs; chosen, not measured."""
 
-Sentence = Annotated[str, Field(max_length=160)]
 Grade = Annotated[int, Field(ge=1, le=10)]
 
 
@@ -47,18 +47,18 @@ class Config(VotingConfig):
 
 
 class Observation(BaseModel):
-    text: Sentence
+    text: str
     hours_ago: int = Field(ge=0, le=168)
     importance: Grade
 
 
 class Persona(BaseModel):
-    description: str = Field(max_length=300)
+    description: str
     observations: list[Observation] = Field(min_length=3, max_length=6)
 
 
 class Insight(BaseModel):
-    text: Sentence
+    text: str
     importance: Grade
 
 
@@ -67,14 +67,14 @@ class Reflection(BaseModel):
 
 
 class Plan(BaseModel):
-    steps: list[Sentence] = Field(min_length=1, max_length=6)
+    steps: list[str] = Field(min_length=1, max_length=6)
 
 
 def run(seed: Seed, ctx: Context) -> Conversation:
     cfg: Config = ctx.config
-    persona = (yield ctx.ask("teacher", "personas_persona.jinja", schema=Persona)).read(Persona)
-    if persona is None:
-        return ctx.reject("malformed: the persona is not the JSON asked for")
+    reply = yield ctx.ask("teacher", "personas_persona.jinja", schema=Persona)
+    if (persona := reply.read(Persona)) is None:
+        return ctx.reject(malformed("persona", reply))
     who, stream = persona.description, MemoryStream()
     for seen in persona.observations:
         stream.add(seen.text, seen.importance, -seen.hours_ago)
@@ -85,14 +85,14 @@ def run(seed: Seed, ctx: Context) -> Conversation:
         return ctx.ask("teacher", template, schema=schema, who=who, memories=memories, num_steps=cfg.num_problems)
 
     if stream.importance >= cfg.reflect_at:
-        reflection = (yield think("personas_reflect.jinja", Reflection)).read(Reflection)
-        if reflection is None:
-            return ctx.reject("malformed: the reflection is not the JSON asked for")
+        reply = yield think("personas_reflect.jinja", Reflection)
+        if (reflection := reply.read(Reflection)) is None:
+            return ctx.reject(malformed("reflection", reply))
         for insight in reflection.insights:
             stream.add(insight.text, insight.importance, 0)
-    plan = (yield think("personas_plan.jinja", Plan)).read(Plan)
-    if plan is None:
-        return ctx.reject("malformed: the plan is not the JSON asked for")
+    reply = yield think("personas_plan.jinja", Plan)
+    if (plan := reply.read(Plan)) is None:
+        return ctx.reject(malformed("plan", reply))
     return (yield from live(who, plan.steps[: cfg.num_problems], stream, ctx))
 
 

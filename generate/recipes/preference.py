@@ -23,7 +23,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from generate.context import Ask, Context, Conversation, Reply
-from generate.gates import flaw
+from generate.gates import flaw, malformed
 from generate.proposing import new_problem
 from synthloop.plugins import RoleName
 from synthloop.records import Seed
@@ -54,7 +54,7 @@ class Config(BaseModel):
 class Verdict(BaseModel):
     """The aspects of UltraFeedback, section 2.4; the reason comes first, so that the grades follow from it."""
 
-    reason: str = Field(max_length=300)
+    reason: str
     instruction_following: Grade
     truthfulness: Grade
     honesty: Grade
@@ -86,8 +86,8 @@ def run(seed: Seed, ctx: Context) -> Conversation:
     if len(answers) < 2:
         return ctx.reject("too few answers: fewer than two are whole and different")
     scores = yield from score(shown, answers, gold, ctx)
-    if None in scores:
-        return ctx.reject("malformed: a verdict is not the JSON asked for")
+    if isinstance(scores, str):
+        return ctx.reject(scores)
 
     best, worst = scores.index(max(scores)), scores.index(min(scores))
     if scores[best] < cfg.min_score:
@@ -107,10 +107,12 @@ def run(seed: Seed, ctx: Context) -> Conversation:
     )
 
 
-def score(problem: str, answers: list[Reply], gold: str | None, ctx: Context) -> Generator[list[Ask], Any, list[Any]]:
+def score(
+    problem: str, answers: list[Reply], gold: str | None, ctx: Context
+) -> Generator[list[Ask], list[Reply], list[float] | str]:
     """What the task's scorer says of each answer where there is a gold one, else what the judge says.
 
-    The judge sees one answer at a time, so that their order cannot matter; None stands for a malformed verdict.
+    The judge sees one answer at a time, so that their order cannot matter; a text says why a verdict can't be read.
     """
     if gold is not None:
         return [ctx.score(problem, one, gold).value for one in answers]
@@ -118,5 +120,9 @@ def score(problem: str, answers: list[Reply], gold: str | None, ctx: Context) ->
     replies = yield [
         ctx.ask(role, "preference_judge.jinja", schema=Verdict, problem=problem, answer=one) for one in answers
     ]
-    verdicts = [one.read(Verdict) for one in replies]
-    return [None if one is None else one.score for one in verdicts]
+    scores: list[float] = []
+    for reply in replies:
+        if (verdict := reply.read(Verdict)) is None:
+            return malformed("verdict", reply)
+        scores.append(verdict.score)
+    return scores

@@ -38,7 +38,7 @@ class Answerable(BaseModel):
 
 
 class Unanswerable(BaseModel):
-    missing: str = Field(max_length=200)
+    missing: str
     question: str = Field(max_length=300)
 
 
@@ -53,10 +53,10 @@ def run(seed: Seed, ctx: Context) -> Conversation:
         reply = yield ctx.ask("teacher", "rag_unanswerable.jinja", passage=evidence, schema=Unanswerable)
         draft = reply.read(Unanswerable)
         if draft is None or not draft.question.strip():
-            return ctx.reject(malformed("question"))
-        reading = (yield ask_reading(ctx, draft.question, shown)).read(Reading)
-        if reading is None:
-            return ctx.reject(malformed("reading"))
+            return ctx.reject(malformed("question", reply))
+        read = yield ask_reading(ctx, draft.question, shown)
+        if (reading := read.read(Reading)) is None:
+            return ctx.reject(malformed("reading", read))
         if reading.answerable:
             return ctx.reject(f"answerable: the critic finds {reading.answer!r}")
         completion, scores = cfg.refusal, {}
@@ -64,7 +64,7 @@ def run(seed: Seed, ctx: Context) -> Conversation:
         reply = yield ctx.ask("teacher", "rag_question.jinja", passage=evidence, schema=Answerable)
         draft = reply.read(Answerable)
         if draft is None or not draft.question.strip() or not draft.answer.strip():
-            return ctx.reject(malformed("question"))
+            return ctx.reject(malformed("question", reply))
         gate = adherence((yield ask_adherence(ctx, draft.question, numbered(shown), draft.answer)), cfg.min_adherence)
         if gate.refusal:
             return ctx.reject(gate.refusal)

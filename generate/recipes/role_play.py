@@ -23,6 +23,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, Field
 
 from generate.context import Ask, Context, Conversation, Reject
+from generate.gates import malformed
 from generate.voting import VotingConfig, majority
 from synthloop.plugins import RoleName
 from synthloop.records import Message, Seed
@@ -42,8 +43,8 @@ class Config(VotingConfig):
 
 
 class Cast(BaseModel):
-    user_role: str = Field(max_length=80)
-    assistant_role: str = Field(max_length=80)
+    user_role: str
+    assistant_role: str
     task: str = Field(max_length=600)
 
 
@@ -62,9 +63,9 @@ class Talk(NamedTuple):
 
 def run(seed: Seed, ctx: Context) -> Conversation:
     cfg: Config = ctx.config
-    cast = (yield ctx.ask("teacher", "role_play_cast.jinja", schema=Cast)).read(Cast)
-    if cast is None:
-        return ctx.reject("malformed: the cast is not the JSON asked for")
+    reply = yield ctx.ask("teacher", "role_play_cast.jinja", schema=Cast)
+    if (cast := reply.read(Cast)) is None:
+        return ctx.reject(malformed("cast", reply))
     talk = yield from converse(cast, ctx)
     if isinstance(talk, Reject):
         return talk
@@ -100,9 +101,9 @@ def converse(cast: Cast, ctx: Context) -> Generator[Ask, Any, Talk | Reject]:
         asked = ctx.ask(
             cfg.user, "role_play_user.jinja", schema=UserTurn, cast=cast, history=history, last=last, sampling=sampling
         )
-        said = (yield asked).read(UserTurn)
-        if said is None:
-            return ctx.reject("malformed: the user's turn is not the JSON asked for")
+        turned = yield asked
+        if (said := turned.read(UserTurn)) is None:
+            return ctx.reject(malformed("user's turn", turned))
         if said.task_done or last:
             break
         history.append(Message(role="user", content=said.message))

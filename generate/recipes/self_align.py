@@ -48,7 +48,7 @@ class Plan(BaseModel):
     """The internal thoughts: which principles (by number, from 1), and what they ask for here."""
 
     principles: list[Annotated[int, Field(ge=1, le=99)]] = Field(min_length=1, max_length=4)
-    thoughts: str = Field(max_length=600)
+    thoughts: str
 
 
 @cache
@@ -68,7 +68,7 @@ def run(seed: Seed, ctx: Context) -> Conversation:
     reply = yield ctx.ask("teacher", "self_align_plan.jinja", principles=principles, prompt=prompt, schema=Plan)
     plan = reply.read(Plan)
     if plan is None:
-        return ctx.reject(malformed("plan"))
+        return ctx.reject(malformed("plan", reply))
     names = [list(principles)[number - 1] for number in plan.principles if 0 < number <= len(principles)]
     if not names:
         return ctx.reject(f"unknown principle: the plan names {plan.principles} of {len(principles)}")

@@ -18,12 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from functools import partial
-from typing import Annotated, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from generate import sandbox
 from generate.context import Ask, Context, Conversation, Reject, Reply
+from generate.gates import malformed
 from generate.sandbox import Limits
 from synthloop.plugins import RoleName
 from synthloop.records import Message, Seed
@@ -51,8 +52,8 @@ class Proposal(BaseModel):
     """A new problem; every test calls `function`."""
 
     problem: str = Field(max_length=800)
-    function: str = Field(max_length=60)
-    tests: list[Annotated[str, Field(max_length=200)]] = Field(min_length=3, max_length=5)
+    function: str
+    tests: list[str] = Field(min_length=3, max_length=5)
 
 
 class Problem(NamedTuple):
@@ -98,7 +99,7 @@ def pose(seed: Seed, ctx: Context) -> Generator[Ask, Reply, Problem | Reject]:
     reply = yield ctx.ask("teacher", "self_debug_problem.jinja", schema=Proposal, sampling=cfg.problem_sampling)
     proposal = reply.read(Proposal)
     if proposal is None or not proposal.problem.strip():
-        return ctx.reject("malformed: the problem is not the JSON asked for")
+        return ctx.reject(malformed("problem", reply))
     if flaw := flaw_of(proposal, cfg):
         return ctx.reject(f"bad tests: {flaw}")
     text = statement(proposal.problem.strip(), proposal.tests[: cfg.num_shown])

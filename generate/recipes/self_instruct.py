@@ -17,16 +17,18 @@ labels the paper writes the label first, which balances them.
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, Field
 
 from generate.context import Context, Conversation, Reject, Reply
+from generate.gates import malformed
 from generate.rouge import rouge_l
 from generate.voting import VotingConfig, solve
 from synthloop.records import Candidate, Seed
 
 SEEDS = "any"
+
+MAX_CHARS = 1500
+"""Of a problem; chosen, not measured."""
 
 
 class Config(VotingConfig):
@@ -39,7 +41,7 @@ class Config(VotingConfig):
 class Problems(BaseModel):
     """The reply."""
 
-    problems: list[Annotated[str, StringConstraints(max_length=1500)]] = Field(min_length=1, max_length=8)
+    problems: list[str] = Field(min_length=1, max_length=8)
 
 
 def run(seed: Seed, ctx: Context) -> Conversation:
@@ -54,12 +56,13 @@ def run(seed: Seed, ctx: Context) -> Conversation:
         schema=Problems,
         sampling=cfg.problem_sampling,
     )
-    if reply.truncated:
-        return ctx.reject("truncated: the new problems hit max_tokens")
     if (invented := reply.read(Problems)) is None:
-        return ctx.reject("malformed: the reply is no JSON list of problems")
+        return ctx.reject(malformed("list of problems", reply))
     outcomes: list[Candidate | Reject] = []
     for text in invented.problems[: cfg.num_problems]:
+        if len(text) > MAX_CHARS:
+            outcomes.append(ctx.reject(f"too long: a problem of {len(text)} characters, more than {MAX_CHARS}"))
+            continue
         likeness = max(rouge_l(text, other) for other in pool)
         if likeness >= cfg.max_rouge_l:
             outcomes.append(ctx.reject(f"not new: ROUGE-L {likeness:.2f} with a problem of the pool"))

@@ -21,7 +21,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from generate.context import Ask, Context, Conversation, Outcome, Reply
-from generate.gates import flaw
+from generate.gates import flaw, malformed
 from generate.proposing import new_problem
 from synthloop.plugins import RoleName
 from synthloop.records import Seed
@@ -50,7 +50,7 @@ class Config(BaseModel):
 class Critique(BaseModel):
     """The critic's reply: reasons first."""
 
-    feedback: str = Field(max_length=1000)
+    feedback: str
     verdict: Literal["pass", "revise"]
 
 
@@ -62,27 +62,28 @@ def run(seed: Seed, ctx: Context) -> Conversation:
     given: dict[str, Any] = {"problem": problem, "prompt": ctx.task.messages(problem)[-1]["content"]}
     answer = yield ctx.ask("teacher", "solve.jinja", **given, sampling=cfg.solve_sampling)
     history: list[tuple[str, str]] = []
-    while (critique := (yield from _criticise(given, answer, ctx))) is not None and critique.verdict == "revise":
+    while True:
+        critique = yield from _criticise(given, answer, ctx)
+        if isinstance(critique, str):
+            return ctx.reject(critique)
+        if critique.verdict == "pass":
+            break
         if len(history) == cfg.max_revisions:
             return ctx.reject(f"not passed: the critic still finds errors after {cfg.max_revisions} revisions")
         history.append((answer, critique.feedback))
         answer = yield ctx.ask(
             "teacher", "self_refine_revise.jinja", **given, history=tuple(history), sampling=cfg.solve_sampling
         )
-    if answer.truncated or not answer:
-        return ctx.reject("truncated: an answer hit max_tokens" if answer.truncated else "empty: an answer has no text")
-    if critique is None:
-        return ctx.reject("malformed: the critic's reply is no JSON verdict")
     if history and (told := TELLS.search(answer)):
         return ctx.reject(f"revision: the answer speaks of it, {told[0]!r}")
     return (yield from _voted_on(given, answer, history, ctx))
 
 
-def _criticise(given: dict[str, Any], answer: Reply, ctx: Context) -> Generator[Ask, Reply, Critique | None]:
-    """What the critic says of `answer`; None where that is no JSON, or there is no whole answer to criticise."""
+def _criticise(given: dict[str, Any], answer: Reply, ctx: Context) -> Generator[Ask, Reply, Critique | str]:
+    """What the critic says of `answer`; why nothing, where that can't be read or there is no whole answer."""
     cfg: Config = ctx.config
-    if answer.truncated or not answer:
-        return None
+    if refusal := flaw(answer, "answer"):
+        return refusal
     reply = yield ctx.ask(
         cfg.critic,
         "self_refine_critique.jinja",
@@ -91,7 +92,7 @@ def _criticise(given: dict[str, Any], answer: Reply, ctx: Context) -> Generator[
         schema=Critique,
         sampling=cfg.critic_sampling,
     )
-    return reply.read(Critique)
+    return reply.read(Critique) or malformed("critic's verdict", reply)
 
 
 def _voted_on(

@@ -62,11 +62,10 @@ def run(seed: Seed, ctx: Context) -> Conversation:
     passage = draws.choice(leaf.passages) if leaf.passages else None
 
     schema = GroundedQuestion if leaf.is_grounded else Question
-    draft = (
-        yield ctx.ask("teacher", "taxonomy_question.jinja", leaf=leaf, shots=shots, passage=passage, schema=schema)
-    ).read(schema)
+    reply = yield ctx.ask("teacher", "taxonomy_question.jinja", leaf=leaf, shots=shots, passage=passage, schema=schema)
+    draft = reply.read(schema)
     if draft is None or not draft.question.strip():
-        return ctx.reject(malformed("question"))
+        return ctx.reject(malformed("question", reply))
     if leaf.is_grounded and not draft.context.strip():
         return ctx.reject("malformed: the text to work on is empty")
     context = draft.context.strip() if leaf.is_grounded else passage.text if passage else None

@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
-from synthloop import plugins, upstream
+from synthloop import guided, plugins, upstream
 from synthloop.engines._fingerprint import folder_fingerprint
 from synthloop.errors import UserError
 from synthloop.files import parse_json
@@ -56,6 +56,15 @@ class EngineConfig(BaseModel):
     args: plugins.Arguments = {}
     sampling: dict[str, Any] = {}
     chat_template_kwargs: dict[str, Any] = {}
+
+    @field_validator("sampling")
+    @classmethod
+    def _can_guide(cls, sampling: dict[str, Any]) -> dict[str, Any]:
+        try:
+            guided.for_grammar(sampling)
+        except UserError as error:
+            raise ValueError(str(error)) from error
+        return sampling
 
 
 class Engine(Protocol):

@@ -10,6 +10,8 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import json
+import logging
 import queue
 import threading
 import time
@@ -21,12 +23,18 @@ from synthloop.engines._http import Client, RetryableError
 from synthloop.errors import StageFailed, SynthloopError, UserError
 from synthloop.records import Completion, Request
 
+log = logging.getLogger("synthloop.engines")
+
 # Chosen, not measured.
 DROP_AFTER = 3  # failures in a row
 MAX_BACKOFF_S = 30.0
 RETRIED_STATUS = {408, 409, 425, 429}
 REFUSED_STATUS = {401, 404}
 """What a server answers to all requests alike: key, model or address is wrong. A 403 may be for one prompt."""
+UNCOUNTED = (
+    "The server does not say how many tokens its replies took (no `usage` that can be read). They count as 0, so what "
+    "is told of tokens and costs is too low."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +80,7 @@ class EndpointPool:
         self._limits = limits
         self._finished: queue.SimpleQueue[Completion | SynthloopError] = queue.SimpleQueue()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._told_uncounted = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="synthloop-endpoints", daemon=True)
         self._thread.start()
@@ -177,11 +186,14 @@ class EndpointPool:
 
     def _read(self, job: Job, content: bytes) -> Completion:
         try:
-            reply = _openai.parse(job.request, content)
+            reply = _openai.parse(job.request, json.loads(content))
         except Exception as error:  # any value of any type may stand anywhere in a server's JSON
             start = self._client.shown(content.decode("utf-8", errors="replace"), 200)
             why = self._client.shown(f"{type(error).__name__}: {error}", 200)
             raise RetryableError(f"unreadable reply ({why}): {start}", charged=True) from error
+        if reply.prompt_tokens == 0 and not self._told_uncounted:
+            self._told_uncounted = True
+            log.warning("%s", UNCOUNTED)
         hidden = {"text": self._client.hidden(reply.text), "error": reply.error and self._client.shown(reply.error)}
         return reply.model_copy(update=hidden)
 

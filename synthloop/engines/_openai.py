@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from synthloop.engines import EngineConfig
 from synthloop.errors import UserError
+from synthloop.guided import for_grammar, read_json
 from synthloop.records import Completion, Request
 
 Dialect = Literal["vllm", "openai"]
 
-_REASONS = {"stop": "stop", "length": "length", "repetition": "length"}
+_REASONS = {
+    **{"stop": "stop", "length": "length", "repetition": "length"},
+    # What servers let through that speak OpenAI's protocol over another's (TGI, Together; Anthropic).
+    **{"eos": "stop", "eos_token": "stop", "stop_sequence": "stop", "end_turn": "stop", "max_tokens": "length"},
+}
+_THOUGHTS = ("reasoning", "reasoning_content")
+THOUGHTS_ALONE = (
+    "The server takes the whole reply for the model's thoughts. Set chat_template_kwargs: {enable_thinking: false}, or "
+    "start the server without a reasoning parser."
+)
+_PARTS = {"text": "text", "output_text": "text", "thinking": "thoughts", "reasoning": "thoughts", "refusal": "refusal"}
+"""Kinds of the parts of a content -> what we take them for."""
 # vLLM's `SamplingParams` by default. A server takes what a request leaves out from the model's generation_config.json,
 # the in-process engines do not; so nothing of it is left out. SGLang takes -1, and not 0, for no top_k.
 NEUTRAL: dict[str, Any] = {
@@ -60,7 +71,7 @@ def body(cfg: EngineConfig, model: str, request: Request, dialect: Dialect = "vl
             field for what is asked.
     """
     given = {**cfg.sampling, **request.sampling}
-    sampling = {name: value for name, value in given.items() if value is not None}
+    sampling = for_grammar({name: value for name, value in given.items() if value is not None})
     if sampling.get("n", 1) != 1:
         raise UserError("sampling.n must be 1: every reply is a request of its own, with its own seed.")
     if request.prompt_token_ids is not None and "max_tokens" not in sampling:
@@ -124,26 +135,85 @@ def max_reply_bytes(body: Mapping[str, Any]) -> int:
     return SPARE_BYTES + BYTES_A_TOKEN * (num_written + int(num_scored))
 
 
-def parse(request: Request, content: bytes) -> Completion:
-    """The completion in a reply of /chat/completions or /completions.
+def parse(request: Request, reply: Any) -> Completion:
+    """The completion in a reply of /chat/completions or /completions, decoded from JSON.
+
+    Token counts that the server does not give are 0. Where there is no text but thoughts, as vLLM's reasoning parsers
+    give a reply that ends no thinking, the JSON in them is the text if JSON was asked for; else nothing can be read.
+    What a model says when it refuses stands in `error`.
 
     Raises:
         Exception: of any kind, where the reply is not of that form.
     """
-    reply = json.loads(content)
-    choice, usage = reply["choices"][0], reply["usage"]
-    text = choice["text"] if "text" in choice else choice["message"]["content"]
+    choice = reply["choices"][0]
+    said = _said({"content": choice["text"]} if "text" in choice else choice["message"])
+    text = said["text"] or _guided_thoughts(request, said["thoughts"])
     reason = _REASONS.get(choice["finish_reason"], "error")
+    error = f"The server ended the reply with '{choice['finish_reason']}'." if reason == "error" else None
+    if reason != "error" and not text and said["refusal"]:
+        error = f"The model refused: {said['refusal']}"
+    elif reason == "stop" and not text and said["thoughts"]:
+        reason, error = "error", THOUGHTS_ALONE
     return Completion(
         request_id=request.id,
-        text="" if text is None else text,
+        text=text,
         finish_reason=reason,
-        prompt_tokens=usage["prompt_tokens"],
-        completion_tokens=usage.get("completion_tokens") or 0,
+        prompt_tokens=_count(reply, "prompt_tokens"),
+        completion_tokens=_count(reply, "completion_tokens"),
         logprob=_logprob(choice.get("logprobs")),
         prompt_logprobs=_prompt_logprobs(reply.get("prompt_logprobs") or choice.get("prompt_logprobs")),
-        error=f"The server ended the reply with '{choice['finish_reason']}'." if reason == "error" else None,
+        error=error,
     )
+
+
+def _said(message: Mapping[str, Any]) -> dict[str, str]:
+    """What a message says, as text, thoughts and refusal. Raises `ValueError` where it holds none of them."""
+    if not {"content", "refusal", *_THOUGHTS} & set(message):
+        raise ValueError("the message has no content")
+    said = {"text": "", "thoughts": next((message[name] for name in _THOUGHTS if message.get(name)), "")}
+    said["refusal"] = message.get("refusal") or ""
+    for kind, words in _parts(message.get("content")):
+        said[kind] += words  # raises where it is no text
+    return said
+
+
+def _parts(content: Any) -> list[tuple[str, Any]]:
+    """(kind, words) of each part of a content that we know. Raises `ValueError` where we know none of them."""
+    if content is None or isinstance(content, str):
+        return [("text", content or "")]
+    if not isinstance(content, list):
+        raise ValueError("the content is neither text nor a list of parts")
+    found = []
+    for part in content:
+        name = "text" if isinstance(part, str) else part["type"]
+        if name in _PARTS:
+            words = part if isinstance(part, str) else part[name if name in part else "text"]
+            if isinstance(words, list):
+                words = "".join(one for _, one in _parts(words))
+            found.append((_PARTS[name], words))
+    if content and not found:
+        raise ValueError("no part of the content is text")
+    return found
+
+
+def _guided_thoughts(request: Request, thoughts: str) -> str:
+    """The thoughts where they are the JSON that `request` asked for; "" where not."""
+    if "json" not in (request.sampling.get("structured_outputs") or {}):
+        return ""
+    try:
+        read_json(thoughts)
+    except ValueError:
+        return ""
+    return thoughts
+
+
+def _count(reply: Mapping[str, Any], name: str) -> int:
+    """A token count of the reply's `usage`, which is bookkeeping: 0 where it is missing or none."""
+    usage = reply.get("usage")
+    count = usage.get(name) if isinstance(usage, Mapping) else None
+    if isinstance(count, bool) or not isinstance(count, int | float) or not 0 <= count < 2**63 or count % 1:
+        return 0
+    return int(count)
 
 
 def refusal(request: Request, text: str) -> Completion:

@@ -24,6 +24,7 @@ from synthloop import chat
 from synthloop.engines import EngineConfig, _cpu_lora
 from synthloop.engines._vllm import check_args, check_sampling, engine_args, environment, is_cpu_build
 from synthloop.errors import UserError
+from synthloop.guided import for_grammar
 from synthloop.records import Completion, Request
 
 # Ending one vLLM engine ends the process groups that all engines of this process share, even when it is only garbage
@@ -177,12 +178,14 @@ def sampling_params(sampling: Mapping[str, Any]) -> Any:
     from vllm.exceptions import VLLMClientError
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
-    settings: dict[str, Any] = {"max_tokens": None, **sampling}
+    settings: dict[str, Any] = {"max_tokens": None, **for_grammar(sampling)}
     guide = settings.get("structured_outputs")
     try:
         check_sampling(settings)
         if isinstance(guide, Mapping):
             settings["structured_outputs"] = StructuredOutputsParams(**guide)
+        if isinstance(bias := settings.get("logit_bias"), Mapping):
+            settings["logit_bias"] = {int(token): value for token, value in bias.items()}  # JSON's keys are text
         return SamplingParams(**settings, output_kind=RequestOutputKind.FINAL_ONLY, skip_clone=True)
     except (TypeError, ValueError, VLLMClientError) as error:
         raise UserError(f"vLLM refuses the sampling {dict(sampling)}: {error}") from error

@@ -47,6 +47,11 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "dialect": ({"base_urls": URLS, "dialect": "tgi"}, "'vllm' or 'openai'"),
     "dialect of our own": ({"serve": True, "dialect": "openai"}, "base_urls"),
     "field": ({"base_urls": URLS, "dialect": "openai", "sampling": {"top_k": 3}}, "top_k"),
+    "several replies": ({"base_urls": URLS, "sampling": {"n": 2}}, "n must be 1"),
+    "no schema": (
+        {"base_urls": URLS, "sampling": {"structured_outputs": {"json": {"type": "txt"}}}},
+        "is no JSON schema",
+    ),
     "template": ({"base_urls": URLS, "dialect": "openai", "chat_template_kwargs": {"a": 1}}, "chat_template_kwargs"),
     **{
         name: ({"base_urls": URLS, name: 0}, name)
@@ -63,6 +68,7 @@ class FakeEndpoint:
     def __init__(self) -> None:
         self.base_url = f"http://127.0.0.1:{free_port()}/v1"
         self.answer: Callable[[dict[str, Any]], int | None] = lambda body: None
+        self.writes: Callable[[dict[str, Any]], str] = lambda body: body["messages"][-1]["content"]
         self.says: str | None = None
         self.location: str | None = None
         self.bodies: list[dict[str, Any]] = []
@@ -100,7 +106,7 @@ class FakeEndpoint:
             headers = {"Location": self.location} if self.location else {}
             said = {"error": {"message": self.says or f"refused with {status}"}}
             return web.json_response(said, status=status, headers=headers)
-        choice: dict[str, Any] = {"message": {"content": body["messages"][-1]["content"]}, "finish_reason": "stop"}
+        choice: dict[str, Any] = {"message": {"content": self.writes(body)}, "finish_reason": "stop"}
         if body.get("logprobs"):
             choice["logprobs"] = {"content": [{"logprob": -1.0}, {"logprob": -0.5}]}
         return web.json_response({"choices": [choice], "usage": {"prompt_tokens": 5, "completion_tokens": 2}})
@@ -377,11 +383,12 @@ def beside(started: ServerEngine) -> ServerEngine:
 
 @pytest.mark.slow
 def test_a_real_vllm_server_started_here(started: ServerEngine, tiny_model: Path) -> None:
-    """Prompt parity, seeds, the adapter, a prompt over the context, and a reply up to it."""
+    """Prompt parity, seeds, the adapter, a prompt over the context, and a reply up to it with many stop strings."""
     asked = [ask("Tom has 3 apples.", id=str(i), seed=i % 2, max_tokens=8) for i in range(4)]
     asked.append(ask("Tom", id="scored", temperature=0, max_tokens=1, prompt_logprobs=0, logprobs=0))
     asked.append(ask("Tom " * 600, id="long", max_tokens=4))
-    asked.append(ask("Tom", id="full", max_tokens=511, ignore_eos=True))
+    many_stops = [f"never said {n}" for n in range(9)]
+    asked.append(ask("Tom", id="full", max_tokens=511, ignore_eos=True, stop=many_stops))
     *sampled, scored, long, full = complete_all(started, asked)
     ids = chat.prompt_ids(chat.load_tokenizer(str(tiny_model)), asked[0].messages)
     assert [one.prompt_tokens for one in sampled] == [len(ids)] * 4

@@ -94,6 +94,21 @@ def test_guided_json_parses(vllm: Engine) -> None:
         assert set(json.loads(reply.text)) == {"answer"}
 
 
+def test_a_guided_text_may_hold_quotes_backslashes_and_line_ends_up_to_any_bound(
+    vllm: Engine, tiny_model: Path
+) -> None:
+    tokenizer = chat.load_tokenizer(str(tiny_model))
+    bias = {str(tokenizer.convert_tokens_to_ids(one)): 60 for one in ("\\", "n", '"')}
+    schema = {"type": "object", "properties": {"text": {"type": "string", "minLength": 1, "maxLength": 40}}}
+    guide = {"json": {**schema, "required": ["text"], "additionalProperties": False}}
+    asked = [
+        ask("Answer", id=str(i), seed=i, max_tokens=90, logit_bias=bias, structured_outputs=guide) for i in range(48)
+    ]
+    replies = [one for one in complete_all(vllm, asked) if one.finish_reason == "stop"]
+    texts = [json.loads(one.text)["text"] for one in replies]
+    assert {sign for text in texts for sign in text} >= {"\\", '"', "\n"}
+
+
 def test_logprob_comes_where_it_is_asked_for(vllm: Engine) -> None:
     asked, not_asked = complete_all(
         vllm, [ask("Tom", id="a", seed=1, max_tokens=8, logprobs=0), ask("Tom", id="b", seed=1, max_tokens=8)]

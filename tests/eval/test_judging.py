@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import json
-import logging
 import sqlite3
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from eval.judging import judge, read
 from eval.run import main, parser
+from synthloop.chat import load_tokenizer
 from synthloop.check import check_config
 from synthloop.config import Config, dump, parse
-from synthloop.errors import UserError
-from synthloop.records import Completion, Example, Message, Prediction
+from synthloop.errors import StageFailed, UserError
+from synthloop.guided import Unreadable
+from synthloop.records import Completion, Example, Message, Prediction, Score
 from synthloop.splits import prepare
+from synthloop.storable import storable
 from synthloop.store import Run, read_rows, stage_settings, write_json
 from synthloop.task import open_task
 from tests.engines.conftest import VLLM_ARGS
@@ -59,7 +63,8 @@ def examples(count: int) -> list[Example]:
 
 def scores(run: Run, texts: list[str]) -> list[tuple[float, bool]]:
     task = open_task(run.config.task.name, run.config.task.settings)
-    return [(one.value, one.correct) for one in judge(run, task, examples(len(texts)), texts, "gate")]
+    found = judge(run, task, examples(len(texts)), texts, "gate").scores
+    return [(one.value, one.correct) for one in found if isinstance(one, Score)]
 
 
 def test_a_judge_says_what_is_right(tmp_path: Path) -> None:
@@ -75,13 +80,46 @@ def test_of_several_judges_the_share_counts_and_more_than_half_decide(tmp_path: 
     assert scores(make_run(tmp_path / "b", "fair", "fair", "harsh"), ["<0>"]) == [(pytest.approx(2 / 3), True)]
 
 
-def test_a_judge_without_a_verdict_is_not_counted_and_none_at_all_is_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    assert scores(make_run(tmp_path / "a", "fair", "mute"), ["<0>"]) == [(1.0, True)]
-    with caplog.at_level(logging.WARNING):
-        assert scores(make_run(tmp_path / "b", "mute"), ["<0>", "x"]) == [(0.0, False)] * 2
-    assert "2 of 2 answers of 'gate' got no verdict from roles.judge" in caplog.text
+def test_a_verdict_amid_words_is_one(tmp_path: Path) -> None:
+    assert scores(make_run(tmp_path, "chatty"), ["<0>", "x"]) == [(1.0, True), (0.0, False)]
+
+
+@pytest.mark.parametrize(
+    ("judges", "told"),
+    [
+        (("mute",), r"judging gate: 2 of 2 requests were not served.*\n.*The reply is not JSON \('I think so.'\)"),
+        (("fair", "mute"), "judging gate: 2 of 2"),
+        (("hasty",), r"The reply was cut off .*Raise roles.judge.sampling.max_tokens"),
+    ],
+)
+def test_a_judge_without_verdicts_fails_the_stage(tmp_path: Path, judges: tuple[str, ...], told: str) -> None:
+    with pytest.raises(StageFailed, match=told) as failed:
+        scores(make_run(tmp_path, *judges), ["<0>", "x"])
+    assert ("max_tokens" in str(failed.value)) == ("hasty" in judges)
+
+
+def test_an_answer_without_a_verdict_is_no_wrong_answer(tmp_path: Path) -> None:
+    texts = [f"<{n}>" for n in range(4)] + ["it is 5"]
+    run = make_run(tmp_path, "mixed", max_error_share=0.5)
+    task = open_task(run.config.task.name, run.config.task.settings)
+    found, unanswered = judge(run, task, examples(5), texts, "gate")
+    assert [one if isinstance(one, str) else one.value for one in found] == [
+        *(1.0, 1.0, 1.0, 1.0),
+        "roles.judge gave no verdict: The reply is not JSON ('I think so.').",
+    ]
+    assert [(one["role"], one["count"]) for one in unanswered] == [("judge", 1)]
+    scripted_judge.ASKED.clear()
+    judge(run, task, examples(5), texts, "gate")
+    assert len(scripted_judge.ASKED) == 1, "what has no verdict is asked for anew, and nothing else"
+
+
+@given(reason=st.text(max_size=600), correct=st.booleans(), fenced=st.booleans())
+@settings(max_examples=100, deadline=None)
+def test_any_reason_makes_a_verdict(reason: str, correct: bool, fenced: bool) -> None:
+    text = json.dumps({"reason": reason, "correct": correct})
+    reply = f"```json\n{text}\n```" if fenced else text
+    verdict = read(completion(reply))
+    assert (verdict.reason, verdict.correct) == (storable(reason), correct)
 
 
 def test_a_reply_is_judged_once(tmp_path: Path) -> None:
@@ -107,9 +145,12 @@ def test_the_judge_sees_problem_reference_answer_and_instructions(tmp_path: Path
 
 @pytest.mark.parametrize("text", ["", "true", '{"reason": "x"}', '{"reason": "x", "correct": "per', "[1]"])
 def test_what_is_no_verdict(text: str) -> None:
-    assert (
-        read(Completion(request_id="a", text=text, finish_reason="stop", prompt_tokens=1, completion_tokens=1)) is None
-    )
+    with pytest.raises(Unreadable):
+        read(completion(text))
+
+
+def completion(text: str) -> Completion:
+    return Completion(request_id="a", text=text, finish_reason="stop", prompt_tokens=1, completion_tokens=1)
 
 
 def test_another_judge_makes_another_evaluation(tmp_path: Path) -> None:
@@ -154,7 +195,8 @@ def test_judge_settings_of_another_scorer_are_refused(tmp_path: Path) -> None:
 def test_a_real_model_judges_the_students_answers(tmp_path: Path, tiny_model: Path) -> None:
     """Random weights: the verdicts mean nothing, but guided decoding makes each of them one."""
     student = {"model": str(tiny_model), "args": VLLM_ARGS}
-    roles = {"judge": {**student, "sampling": {"max_tokens": 220}}}
+    quote = load_tokenizer(str(tiny_model)).convert_tokens_to_ids('"')  # without it no reason ends
+    roles = {"judge": {**student, "sampling": {"max_tokens": 220, "logit_bias": {str(quote): 100}}}}
     sampling = {"temperature": 0.0, "max_tokens": 6}
     run = make_run(
         tmp_path / "run",
@@ -170,8 +212,8 @@ def test_a_real_model_judges_the_students_answers(tmp_path: Path, tiny_model: Pa
     assert {one.value for one in predictions} <= {0.0, 1.0}
     with sqlite3.connect(run.journal_path) as db:
         replies = [json.loads(row[0])["text"] for row in db.execute("SELECT reply FROM replies WHERE role = 'judge'")]
-    verdicts = [json.loads(text, strict=False) for text in replies if text.endswith("}")]
-    assert len(verdicts) >= 1
+    verdicts = [json.loads(text, strict=False) for text in replies]
+    assert len(verdicts) == 8
     assert all(isinstance(one["correct"], bool) for one in verdicts)
     signs = json.loads((run.round_dir(0) / "collapse.json").read_text())
     assert signs["signals"]["nll"] > 0, "the student was loaded again after its judge"

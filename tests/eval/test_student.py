@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,20 @@ def test_an_example_that_was_not_answered_is_no_wrong_answer(tmp_path: Path, end
     record = run.stage(0, "eval").record()
     assert (record["errors"], record["devices"]) == (4, 0)
     assert "refused with 400" in record["error_messages"][0]["message"]
+
+
+def test_what_a_schema_asks_beyond_its_grammar_is_counted(
+    tmp_path: Path, endpoint: FakeEndpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    guides = {"structured_outputs": {"json": {"type": "string", "maxLength": 8}}}
+    run = make_run(tmp_path, endpoint, eval={"sampling": guides})
+    endpoint.writes = lambda body: json.dumps(body["messages"][-1]["content"])
+    with caplog.at_level(logging.WARNING):
+        evaluate(run)
+    long = [one for split in ("probe", "gate") for one in read_rows(run.split(split), Example) if len(one.input) > 8]
+    assert run.stage(0, "eval").record()["unread"] == len(long) > 0
+    assert "are not the JSON that sampling.structured_outputs asks for" in caplog.text
+    assert endpoint.bodies[0]["structured_outputs"] == {"json": {"type": "string"}}
 
 
 def test_too_many_fail_the_stage_and_a_healthy_server_completes_it(tmp_path: Path, endpoint: FakeEndpoint) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
 from generate.context import Ask, Conversation, Outcome, Reject
 from generate.driver import Counts, drive
 from generate.roles import Engines, Member
+from synthloop.errors import StageFailed
 from synthloop.journal import Journal, request_key
 from synthloop.records import Message, Request
 from tests.generate import rows, scripted
@@ -92,6 +95,32 @@ def test_equal_requests_are_asked_once(tmp_path: Path) -> None:
     outcomes, counts = run(map(same, range(20)), tmp_path / "a")
     assert len(outcomes) == 20
     assert len(Log.asked) == counts.requests == 1
+
+
+class Verdict(BaseModel):
+    good: bool
+
+
+def test_guided_replies_that_cannot_be_read_are_counted_and_told_and_all_of_them_fail_the_stage(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def talk(text: str) -> Conversation:
+        """The scripted engine writes what it is told to, which is not always what is read."""
+        field = "other" if "odd" in text else "good"
+        sampling = {"structured_outputs": {"json": {"type": "object", "properties": {field: {"type": "boolean"}}}}}
+        request = ask(text).request.model_copy(update={"sampling": sampling})
+        yield ask(text)._replace(schema=Verdict, request=request, key=text)
+        return Reject("done")
+
+    with caplog.at_level(logging.WARNING):
+        _, counts = run(map(talk, ["a", "b", "odd", "odd endless"]), tmp_path / "a", member())
+    assert (counts.guided, counts.unread) == (4, 2)
+    assert "2 of 4 replies that were to be JSON cannot be used" in caplog.text
+    assert "1 cut off (raise max_tokens in the sampling of the role)" in caplog.text
+    with pytest.raises(StageFailed, match="40 of 40 replies that were to be JSON cannot be used: 40 not what"):
+        run(map(talk, [f"odd {n}" for n in range(40)]), tmp_path / "b", member())
+    with Journal(tmp_path / "b", "generate") as journal:
+        assert journal.get("odd 1") is None, "asked for anew by the same command"
 
 
 def test_an_unserved_request_rejects_its_conversation_alone_and_is_not_journaled(tmp_path: Path) -> None:

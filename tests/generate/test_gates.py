@@ -23,9 +23,17 @@ def test_a_rating_passes_at_the_minimum() -> None:
     assert rating(reply(rated(3)), "quality", 4) == (3, "low quality: 3 of 5, because")
 
 
-@pytest.mark.parametrize("text", ["", "4", '{"reason": "fine", "score": 6}', '{"reason": "fi…'])
-def test_a_rating_that_is_none_does_not_pass(text: str) -> None:
-    assert (rating(reply(text), "quality", 1).refusal or "").startswith("malformed: the quality rating")
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("", "malformed: the quality rating has no text"),
+        ("4", "malformed: the quality rating does not fit its schema"),
+        ('{"reason": "fine", "score": 6}', "malformed: the quality rating does not fit its schema (score: "),
+        ('{"reason": "fi…', "truncated: the quality rating was cut off (finish_reason: length)"),
+    ],
+)
+def test_a_rating_that_is_none_does_not_pass(text: str, why: str) -> None:
+    assert (rating(reply(text), "quality", 1).refusal or "").startswith(why)
 
 
 def test_adherence_is_the_share_of_supported_claims() -> None:

@@ -24,6 +24,8 @@ from tests.generate.test_plugins import CONFINED, example
 from tests.stand_ins import CONTEXT, ROOT, long_context_copies
 
 SENTENCE = "[A-Z][a-z]{2,7} has [1-9] [a-z]{3,7} and [1-9] [a-z]{3,7}\\. #### [1-3]"
+QUOTE = "6"
+"""The token of a quotation mark, which these models would seldom write: without it no text of guided JSON ends."""
 NUM_SEEDS = 1
 
 
@@ -33,7 +35,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     root = tmp_path_factory.mktemp("run")
     student, teacher = long_context_copies(root / "models")
     args = {"dtype": "float32", "max_model_len": CONTEXT}
-    sampling = {"temperature": 0.7, "max_tokens": 4000, "structured_outputs": {"regex": SENTENCE}}
+    sampling = {
+        **{"temperature": 0.7, "max_tokens": 500, "structured_outputs": {"regex": SENTENCE}},
+        "logit_bias": {QUOTE: 10.5},
+    }
     role = {"engine": "vllm_offline", "model": str(teacher), "args": args, "sampling": sampling}
     names = [name for name in plugins.names("recipe") if name not in CONFINED or can_confine()]
     settings = [{**example("recipe", name), "share": 1} for name in names]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from generate import curate
 from generate import run as generate_run
+from generate.rehearsal import instance
 from synthloop.errors import StageFailed
 from synthloop.records import Candidate
 from synthloop.store import Run, read_json, read_rows
@@ -95,6 +97,9 @@ def test_judges_that_cannot_be_asked_fail_the_stage_and_refuse_nothing(tmp_path:
         curate.main(arguments)
     assert not run.stage(1, "curate").is_complete
     endpoint.answer = lambda body: None
+    with pytest.raises(StageFailed, match="160 of 160 replies that were to be JSON cannot be used: 160 not what"):
+        curate.main(arguments)
+    endpoint.writes = lambda body: json.dumps(instance(body["structured_outputs"]["json"], 4))
     curate.main(arguments)
     funnel = read_json(run.round_dir(1) / "funnel.json")
     assert funnel["candidates"] == len(read_rows(run.round_dir(1) / "candidates.jsonl", Candidate))

@@ -140,8 +140,7 @@ SCHEMA = {
 def test_what_guides_is_looser_and_bounded() -> None:
     loose = guide(SCHEMA)
     Draft202012Validator.check_schema(loose)
-    assert loose["properties"]["code"] == {"maxLength": 1000, "type": "string"}, "no pattern beside a length"
-    assert loose["properties"]["short"]["maxLength"] == 50
+    assert loose["properties"]["code"] == loose["properties"]["short"] == {"type": "string"}, "no bound on a text"
     assert loose["properties"]["days"] == {
         "maxItems": 10,
         "type": "array",

@@ -37,17 +37,22 @@ def replies(claims: list[str]) -> Any:
     [
         (["It is red", "It holds oil"], None, 1.0),
         (["It is red", "It is new"], "unsupported: 1 of 2 claims, e.g. 'It is new'", 0.5),
-        (["It is red", "broken"], "unsupported: 1 of 2 claims, e.g. 'broken'", 0.5),
+        (["It is red", "broken"], None, 1.0),
+        (["It is new", "broken"], "unsupported: 1 of 1 claims, e.g. 'It is new'", 0.0),
+        (["broken"], "malformed: the verdict on a claim is not JSON ('{')", None),
         (["Its colour"], "unsupported: 1 of 1 claims, e.g. 'Its colour'", 0.0),
-        ([" "], "no claims: the judge's reply is no list of claims", None),
-        ([], "no claims: the judge's reply is no list of claims", None),
+        ([" "], "malformed: the list of claims is empty", None),
+        ([], "malformed: the list of claims does not fit its schema (claims: ", None),
     ],
 )
-def test_the_share_of_supported_claims(tmp_path: Path, claims: list[str], reason: str, score: float) -> None:
+def test_the_share_of_supported_claims(
+    tmp_path: Path, claims: list[str], reason: str | None, score: float | None
+) -> None:
     one = rows.candidate(input=INPUT, completion="It is red.")
     ctx = ruled.context(tmp_path, reply=replies(claims))
     (decision,) = adherence.check(adherence.Config(context=PATTERN), [one], ctx)
-    assert (decision.reason, decision.score) == (reason, score)
+    assert (decision.reason or "").startswith(reason or "")
+    assert (decision.keep, decision.score) == (reason is None, score)
 
 
 def test_what_has_no_context_is_kept_unjudged(tmp_path: Path) -> None:

@@ -69,7 +69,7 @@ def test_all_operators_are_drawn_and_the_draws_repeat() -> None:
         ([HARDER, verdict("equal")], "no gain: the judge calls them equal"),
         (["The rewritten problem: how many?"], "prompt copied: contains 'rewritten problem'"),
         (["<problem>How many?</problem>"], "prompt copied: contains '<problem>'"),
-        ([HARDER, "Not equal, I think."], "malformed: the judge's reply is no JSON verdict"),
+        ([HARDER, "Not equal, I think."], "malformed: the judge's verdict is not JSON ('Not equal, I think.')"),
         (["  "], "empty: the new problem has no text"),
         (["How many…"], "truncated: the new problem hit max_tokens"),
         ([HARDER, verdict(), "no idea"], "no solution has an answer that parses"),

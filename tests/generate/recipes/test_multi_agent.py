@@ -81,7 +81,7 @@ def test_those_who_answer_again_see_no_review() -> None:
         (["Ann…", "#### 3"], "truncated: the problem or its answer hit max_tokens"),
         ([SECOND, "#### 7…"], "truncated: the problem or its answer hit max_tokens"),
         ([SECOND, ""], "empty: the problem or its answer has no text"),
-        ([SECOND, "#### 7", "no JSON"], "malformed: the review is not the JSON asked for"),
+        ([SECOND, "#### 7", "no JSON"], "malformed: the review is not JSON ('no JSON')"),
         (
             [SECOND, "#### 8", review("No.", correct=False), "#### 9", review("Still no.", correct=False)],
             "not approved: Still no.",

@@ -89,6 +89,11 @@ JUDGED = ["New?", "#### 5", "#### 6"]
 FULL = grades(5, 5, 5, 5)
 
 
+NO_GRADE = (
+    "malformed: the verdict does not fit its schema (instruction_following: Input should be greater than or equal to 1)"
+)
+
+
 @pytest.mark.parametrize(
     ("seed", "replies", "reason"),
     [
@@ -98,8 +103,8 @@ FULL = grades(5, 5, 5, 5)
         (TRAIN, ["#### 7", "is 7"], "no margin: the best scores 1.00, the worst 1.00"),
         (rows.seed(), ["New…"], "truncated: the new problem hit max_tokens"),
         (rows.seed(), [""], "empty: the new problem has no text"),
-        (rows.seed(), [*JUDGED, "no JSON", FULL], "malformed: a verdict is not the JSON asked for"),
-        (rows.seed(), [*JUDGED, grades(0, 5, 5, 5), FULL], "malformed: a verdict is not the JSON asked for"),
+        (rows.seed(), [*JUDGED, "no JSON", FULL], "malformed: the verdict is not JSON ('no JSON')"),
+        (rows.seed(), [*JUDGED, grades(0, 5, 5, 5), FULL], NO_GRADE),
         (rows.seed(), [*JUDGED, FULL, grades(5, 5, 5, 4)], "no margin: the best scores 1.00, the worst 0.94"),
     ],
 )  # fmt: skip

@@ -96,8 +96,8 @@ def test_the_last_request_stands_in_the_task_s_own_prompt() -> None:
 @pytest.mark.parametrize(
     ("replies", "reason"),
     [
-        (["no JSON"], "malformed: the cast is not the JSON asked for"),
-        ([CAST, "no JSON"], "malformed: the user's turn is not the JSON asked for"),
+        (["no JSON"], "malformed: the cast is not JSON ('no JSON')"),
+        ([CAST, "no JSON"], "malformed: the user's turn is not JSON ('no JSON')"),
         ([CAST, turn("All of it?", done=True)], "single turn: the user called the task done before any of it was"),
         ([*REPLIES[:2], "3*8…"], "truncated: a turn of the assistant hit max_tokens"),
         ([*REPLIES[:2], " "], "empty: a turn of the assistant has no text"),

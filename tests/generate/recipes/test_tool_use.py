@@ -113,8 +113,8 @@ def test_a_call_that_does_not_fit_is_told_once_and_counted(bad: str, told: str) 
     [
         (["How many…"], "truncated: the new problem"),
         ([" "], "empty: the new problem"),
-        ([NEW, "I think it is 420."], "malformed: a step"),
-        ([NEW, '{"thought": "I…'], "truncated: a step"),
+        ([NEW, "I think it is 420."], "malformed: the step is not JSON"),
+        ([NEW, '{"thought": "I…'], "truncated: the step was cut off"),
         ([NEW, final(" ")], "empty: the answer"),
         ([NEW, call("1+1"), call("1+1")], "unfinished: no answer in 2 steps"),
         ([NEW, call("12*35"), final("many")], "unsolved: "),
@@ -133,7 +133,7 @@ def test_one_trajectory_that_fails_is_a_vote_less() -> None:
     outcome, _ = tool_use(rows.seed(), replies, num_trajectories=2)
     assert isinstance(outcome, Candidate)
     assert outcome.votes == (None, "420")
-    assert outcome.lineage["failures"] == ["malformed: a step is not the JSON asked for"]
+    assert outcome.lineage["failures"] == ["malformed: the step is not JSON ('nonsense')"]
 
 
 def test_a_wrong_real_answer_is_refused() -> None:
