@@ -113,11 +113,11 @@ def _drawn(run: Run) -> Values:
     if size == 0:
         return {}
     texts = [collapse.whole_text(one) for one in read_rows(run.split("train"), Example)[: collapse.MAX_REAL_ROWS]]
-    real, budget = diversity.reference(texts), collapse.pool_budget(run.config)
+    real, per_row = diversity.reference(texts), collapse.words_per_text(texts, collapse.WORDS_PER_ROW)
     values: Values = {}
     for draw in range(NUM_DRAWS):
-        seen = diversity.sample(rng(run.config.seed, "controls", draw).choices(texts, k=size), budget)
-        measured = {**diversity.profile(seen, real), "mean_length": seen.num_words / size}
+        drawn = rng(run.config.seed, "controls", draw).choices(texts, k=size)
+        measured = diversity.profile(collapse.pool_sample(drawn, per_row, run.config.generate.num_seeds), real)
         for name in WRITTEN:
             if (value := measured[name]) is not None:
                 values.setdefault(f"data_{name}", []).append(value)
