@@ -177,22 +177,18 @@ def real_text_nll(student: Student, examples: Sequence[Example], train: Sequence
 def verdict(seen: Observation, round: int, earlier: Mapping[int, dict[str, Any]], config: Config) -> dict[str, Any]:
     """The contents of `collapse.json`. `earlier` holds the `collapse.json` of rounds before, by round."""
     measured = signals.measure(seen)
-    rounds = {**{number: one["signals"] for number, one in earlier.items()}, round: measured}
+    rounds = {**{number: comparable(one, seen) for number, one in earlier.items()}, round: measured}
     trends = signals.trends(config.collapse.num_prompts)
     history = {name: {number: one.get(name) for number, one in rounds.items()} for name in trends}
-    judged = trend.judge(history, trends, read_controls(config.collapse.controls), rule(config.collapse, config.rounds))
-    for what, sample in (("the student's replies", seen.written), ("the kept synthetic rows", seen.pool)):
-        if sample and not sample.is_reached:
-            log.warning(
-                "collapse: the diversity of %s is not measured: %d texts of %d words are less than the budget of %d "
-                "words, %d of a text, at which rounds are compared",
-                *(what, len(sample.texts), sample.num_words, sample.budget, sample.words_per_text),
-            )
+    controls = comparable_controls(config.collapse.controls, seen)
+    judged = trend.judge(history, trends, controls, rule(config.collapse, config.rounds))
+    _warn_of_short_texts(seen)
     return {
         **judged.as_json(),
         "signals": measured,
-        "baseline": rounds.get(0, measured),
+        "baseline": earlier[0]["signals"] if 0 in earlier else measured,
         "measured_on": {
+            **budgets(seen),
             "nll_tokens": seen.likelihood.tokens if seen.likelihood else 0,
             "nll_rare_tokens": seen.likelihood.rare_tokens if seen.likelihood else 0,
             "prompts": len(seen.replies),
@@ -205,6 +201,47 @@ def verdict(seen: Observation, round: int, earlier: Mapping[int, dict[str, Any]]
             "data_budget_reached": seen.pool.is_reached if seen.pool else False,
         },
     }
+
+
+def budgets(seen: Observation) -> dict[str, int | None]:
+    """At how many words of a text diversity was measured; None where there was no text of that kind."""
+    return {
+        "words_per_reply": seen.written.words_per_text,
+        "words_per_row": seen.pool.words_per_text if seen.pool else None,
+    }
+
+
+def comparable(found: Mapping[str, Any], seen: Observation) -> dict[str, Any]:
+    """`found["signals"]` (of a round, or of controls) without the diversity of texts at another budget than `seen`."""
+    now, then = budgets(seen), found.get("measured_on", {})
+    prefixes = {"words_per_reply": "", "words_per_row": "data_"}
+    others = {prefixes[key] + name for key in now if now[key] != then.get(key) for name in diversity.MEASURES}
+    return {name: value for name, value in found["signals"].items() if name not in others}
+
+
+def comparable_controls(path: Path | None, seen: Observation) -> dict[str, list[float]] | None:
+    """The controls that say how the signals of `seen` vary. What was measured otherwise is left out, with a warning."""
+    controls = read_controls(path)
+    if path is None or controls is None:
+        return None
+    kept = comparable(read_json(path), seen)
+    if lost := [name for name in controls.keys() - kept.keys() if name in diversity.MEASURES or seen.pool]:
+        log.warning(
+            "%s: measured at another number of words of a text, or by an earlier version, so not tested: %s. Collect "
+            "the controls again to have them tested.",
+            *(path, ", ".join(sorted(lost))),
+        )
+    return kept
+
+
+def _warn_of_short_texts(seen: Observation) -> None:
+    for what, sample in (("the student's replies", seen.written), ("the kept synthetic rows", seen.pool)):
+        if sample and not sample.is_reached:
+            log.warning(
+                "collapse: the diversity of %s is not measured in this round: %d texts of %d words in all are less "
+                "than the budget of %d words, %d of a text, at which rounds are compared",
+                *(what, len(sample.texts), sample.num_words, sample.budget, sample.words_per_text),
+            )
 
 
 def rule(cfg: Collapse, rounds: int) -> trend.Rule:

@@ -19,14 +19,14 @@ spaces each letter is one. Markup and the numbers of lists and steps are form, a
 | the budget is of     | by                                                                                           |
 |----------------------|----------------------------------------------------------------------------------------------|
 | texts                | `budget / words_per_text` of them, evenly spaced; Vendi reads the first `MAX_VENDI_TEXTS`    |
-| words of a text      | its middle, so that what replies open and end with weighs little: without `MAX_EDGE` words   |
-|                      | at each end, a quarter at most. Of that Vendi, compression and divergence read an equal      |
-|                      | number of words of each text, around its middle                                              |
+| words of a text      | Vendi, compression and divergence read as many of each text, at each of `PLACES`: their mean |
 | words of all of them | entropy, distinct pairs and rare words are the exact expectation over all subsamples of      |
-|                      | `budget` items without replacement (rarefaction): nothing is random and every item counts    |
+|                      | `budget` items without replacement (rarefaction): nothing is random and every item counts,   |
+|                      | but for those that several texts open or end with: a fixed greeting is no loss of variety    |
 
-So none of them depends on the length or the number of texts, as long as these are alike wherever they are cut. Where
-there is less than the budget all of it is used, and `Sample.is_reached` is false: compare only values of equal budget.
+So none of them depends on the length or the number of texts that are alike wherever they are cut (rarefaction but for
+words that recur within a text: by far less than a margin a round). Where there is less than the budget all of it is
+used, and `Sample.is_reached` is false: compare only values of equal budget.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ import re
 import unicodedata
 import zlib
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -54,8 +54,8 @@ RARE_SHARE = 0.1
 MAX_VENDI_TEXTS = 256
 """The cost grows with the cube; 256 texts take some 20 ms."""
 
-MAX_EDGE = 12
-"""Words at either end that are not looked at: greetings and sign-offs are about as long (chosen, not measured)."""
+PLACES = (0.25, 0.5, 0.75)
+"""Where in a text words are cut out: away from its ends, which greetings and sign-offs fill."""
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 _PLAIN = re.compile(r"[\x00-\u02ff\u0370-\u0482\u048a-\u0590\u1e00-\u20cf\u2100-\u2bff]*")
@@ -177,7 +177,7 @@ class Sample(NamedTuple):
         return itertools.chain.from_iterable(map(itertools.pairwise, self.texts))
 
     def drawn(self) -> Sample:
-        """The middles of as many texts as the budget asks for, evenly spaced; of more where those hold too little."""
+        """As many of the texts as the budget asks for, evenly spaced; more where those hold too few words."""
         total, count = len(self.texts), max(1, self.budget // self.words_per_text)
         while count < total:
             held = sum(len(self.texts[one * total // count]) for one in range(count))
@@ -185,27 +185,49 @@ class Sample(NamedTuple):
                 break
             count = math.ceil(count * self.budget / max(held, 1))
         count = min(count, total)
-        return self._replace(texts=[self._middle(self.texts[one * total // count]) for one in range(count)])
+        return self._replace(texts=[self.texts[one * total // count] for one in range(count)])
 
-    def cut(self) -> Sample:
-        """The drawn texts cut to `budget` words together, each to the same number; what short ones leave goes to the
-        others."""
+    def own(self) -> Sample:
+        """The drawn texts without the words that they open or end with like another one of them: a quarter of a text at
+        each end at most, and as far as `words_per_text` words remain."""
+        texts = self.drawn().texts
+        starts, ends = _shared(texts), _shared([text[::-1] for text in texts])
+        own = []
+        for text, start, end in zip(texts, starts, ends, strict=True):
+            most = min(len(text) // 4, max(0, len(text) - self.words_per_text) // 2)
+            own.append(text[min(start, most) : len(text) - min(end, most)])
+        return self._replace(texts=own)
+
+    def cut(self, place: float) -> Sample:
+        """The drawn texts cut to `budget` words together: of each as many around `place`, a share of its length; what
+        short ones leave goes to the others."""
         texts = self.drawn().texts
         left, cut = self.budget, [list[str]()] * len(texts)
-        for done, place in enumerate(sorted(range(len(texts)), key=lambda one: len(texts[one]))):
-            cut[place] = _centre(texts[place], left // (len(texts) - done))
-            left -= len(cut[place])
+        for done, one in enumerate(sorted(range(len(texts)), key=lambda one: len(texts[one]))):
+            cut[one] = _around(place, texts[one], left // (len(texts) - done))
+            left -= len(cut[one])
         return self._replace(texts=cut)
 
-    def _middle(self, text: list[str]) -> list[str]:
-        """`text` without its ends, as far as `words_per_text` words remain."""
-        edge = min(MAX_EDGE, len(text) // 4, max(0, len(text) - self.words_per_text) // 2)
-        return text[edge : len(text) - edge]
+
+def _shared(texts: Sequence[list[str]]) -> list[int]:
+    """How many words each text opens with like another one."""
+    shared = [0] * len(texts)
+    # Sorted, the text with the longest common beginning stands beside it.
+    for one, other in itertools.pairwise(sorted(range(len(texts)), key=lambda place: texts[place])):
+        alike = itertools.takewhile(lambda pair: pair[0] == pair[1], zip(texts[one], texts[other], strict=False))
+        common = sum(1 for _ in alike)
+        shared[one], shared[other] = max(shared[one], common), max(shared[other], common)
+    return shared
 
 
-def _centre(text: list[str], count: int) -> list[str]:
-    start = max(0, len(text) - count) // 2
+def _around(place: float, text: list[str], count: int) -> list[str]:
+    start = min(max(0, int(place * len(text) - count / 2)), max(0, len(text) - count))
     return text[start : start + count]
+
+
+def _mean_over_places(measure: Callable[[float], float | None]) -> float | None:
+    known = [one for one in map(measure, PLACES) if one is not None]
+    return math.fsum(known) / len(known) if known else None
 
 
 class Reference(NamedTuple):
@@ -240,24 +262,31 @@ def rare_types(counts: Counter[T]) -> frozenset[T]:
 
 
 def entropy(seen: Sample, real: Reference) -> float | None:
-    return unigram_entropy(seen.drawn().words(), seen.budget)
+    return unigram_entropy(seen.own().words(), seen.budget)
 
 
 def distinct_2(seen: Sample, real: Reference) -> float | None:
     # Words that are cut to so many a text have one pair a text less than words.
     num_pairs = seen.budget - seen.budget // seen.words_per_text
-    return distinct_share(seen.drawn().pairs(), num_pairs) if num_pairs else None
+    return distinct_share(seen.own().pairs(), num_pairs) if num_pairs else None
 
 
 def compression_ratio(seen: Sample, real: Reference) -> float | None:
-    text = "\n".join(" ".join(one) for one in seen.cut().texts if one).encode("utf-8", "surrogatepass")
+    return _mean_over_places(lambda place: _compression(seen.cut(place)))
+
+
+def _compression(seen: Sample) -> float | None:
+    text = "\n".join(" ".join(one) for one in seen.texts if one).encode("utf-8", "surrogatepass")
     return len(text) / len(zlib.compress(text, 9)) if text else None
 
 
 def js_to_real(seen: Sample, real: Reference) -> float | None:
     """In [0, 1]; the mean over words and word pairs."""
-    cut = seen.cut()
-    both = (_jensen_shannon(cut.words(), real.words), _jensen_shannon(cut.pairs(), real.pairs))
+    return _mean_over_places(lambda place: _divergence(seen.cut(place), real))
+
+
+def _divergence(seen: Sample, real: Reference) -> float | None:
+    both = (_jensen_shannon(seen.words(), real.words), _jensen_shannon(seen.pairs(), real.pairs))
     known = [one for one in both if one is not None]
     return math.fsum(known) / len(known) if known else None
 
@@ -277,7 +306,7 @@ def _jensen_shannon(items: Iterable[T], real: Counter[T]) -> float | None:
 
 def rare_type_coverage(seen: Sample, real: Reference) -> float | None:
     """About 1 for real text, 0 where no rare word is left."""
-    counts = Counter(seen.drawn().words())
+    counts = Counter(seen.own().words())
     size = min(seen.budget, counts.total(), real.words.total())
     expected = _num_types(real.words, real.rare, size) if size else 0.0
     return _num_types(counts, real.rare, size) / expected if expected else None
@@ -290,7 +319,11 @@ def _num_types(counts: Counter[str], types: frozenset[str], size: int) -> float:
 
 def vendi(seen: Sample, real: Reference) -> float | None:
     """exp of the entropy of the eigenvalues of K / n, K the cosines of the texts' word counts."""
-    texts = [_centre(one, seen.words_per_text) for one in seen.drawn().texts[:MAX_VENDI_TEXTS]]
+    texts, count = seen.drawn().texts[:MAX_VENDI_TEXTS], seen.words_per_text
+    return _mean_over_places(lambda place: _num_distinct([_around(place, one, count) for one in texts]))
+
+
+def _num_distinct(texts: Sequence[list[str]]) -> float | None:
     if not texts:
         return None
     columns: dict[str, int] = {}

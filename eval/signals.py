@@ -190,17 +190,18 @@ WRITTEN: dict[str, Signal] = {
 
 def measure(seen: Observation) -> dict[str, float | None]:
     """Every signal of the round by its name; None where it can't be measured."""
-    data = _diversity(seen.pool, seen.real_pool)
+    data = measure_diversity(seen.pool, seen.real_pool)
     depths = (seen.mix or {}).get("depth_shares", {})
     return {
         **{name: signal(seen) for name, signal in SIGNALS.items()},
-        **_diversity(seen.written, seen.real),
+        **measure_diversity(seen.written, seen.real),
         **{f"data_{name}": value for name, value in data.items()},
         **{f"depth_share_{depth}": float(share) for depth, share in depths.items()},
     }
 
 
-def _diversity(texts: Sample | None, real: Reference) -> Mapping[str, float | None]:
+def measure_diversity(texts: Sample | None, real: Reference) -> Mapping[str, float | None]:
+    """The measures of `eval/diversity.py`; None where there are fewer texts or words than the budget."""
     return diversity.profile(texts, real) if texts and texts.is_reached else dict.fromkeys(diversity.MEASURES)
 
 

@@ -29,18 +29,18 @@ from rich.console import Console
 from rich.table import Table
 
 from eval import collapse, diversity, signals, stats, trend
-from eval.diversity import Reference
+from eval.diversity import Reference, Sample
 from eval.signals import Observation
 from synthloop.config import Collapse
 from synthloop.records import Completion
 from synthloop.store import write_json
 from synthloop.terminal import open_console
 
-ROUNDS, NUM_CONTROLS, NUM_PROMPTS, NUM_SEEDS, NUM_ROWS, NUM_REAL = 6, 10, 64, 120, 90, 200
+ROUNDS, NUM_CONTROLS, NUM_PROMPTS, NUM_SEEDS, NUM_ROWS, NUM_REAL = 6, 12, 64, 120, 90, 200
 LENGTH, SPREAD = 48, 0.4
 """Mean words of a reply in round 1, and the standard deviation of their logarithms."""
 
-STEP = 0.2
+STEP = 0.25
 """So many more of the replies a round are laid out otherwise, or copies, or loops."""
 
 CAUGHT_BY = 4
@@ -116,7 +116,7 @@ def run(kind: Kind, seed: int) -> Outcome:
     generator = np.random.default_rng(seed)
     calm = kind._replace(growth=1.0, kept=1.0, layout="", loss="")
     asked = generator.choice(len(language().topics), p=language().chances, size=NUM_PROMPTS + NUM_ROWS).tolist()
-    real = [write(calm, 1, topic, generator) for topic in generator.choice(asked, size=NUM_REAL).tolist()]
+    real = [" ".join(write(calm, 1, topic, generator)) for topic in generator.choice(asked, size=NUM_REAL).tolist()]
     budgets = (collapse.words_per_text(real, most) for most in (collapse.WORDS_PER_REPLY, collapse.WORDS_PER_ROW))
     world = World(asked[:NUM_PROMPTS], asked[NUM_PROMPTS:], diversity.reference(real), *budgets)
     tested, rule = signals.trends(NUM_PROMPTS), collapse.rule(Collapse(), ROUNDS)
@@ -141,10 +141,10 @@ def measure(world: World, kind: Kind, round: int, generator: np.random.Generator
     seen = Observation(
         likelihood=None,
         scores={"value": float(generator.binomial(200, 0.6)) / 200, "slices": {}},
-        replies=[_reply(text) for text in texts],
-        written=diversity.sample(texts, world.per_reply * NUM_PROMPTS, world.per_reply),
+        replies=[_reply(words) for words in texts],
+        written=Sample(texts, world.per_reply * NUM_PROMPTS, world.per_reply),
         real=world.reference,
-        pool=collapse.pool_sample(rows, world.per_row, NUM_SEEDS),
+        pool=collapse.pool_sample([], world.per_row, NUM_SEEDS)._replace(texts=rows),
         real_pool=world.reference,
         mix=None,
     )
@@ -155,16 +155,14 @@ def round_number(value: float) -> int:
     return int(value + 0.5)
 
 
-def _reply(text: str) -> Completion:
-    num_words, cut = len(text.split()), 128
-    ended = "length" if num_words > cut else "stop"
+def _reply(words: list[str]) -> Completion:
     return Completion(
-        request_id="r", text=text, finish_reason=ended, prompt_tokens=1, completion_tokens=min(num_words, cut)
+        request_id="r", text=" ".join(words), finish_reason="stop", prompt_tokens=1, completion_tokens=len(words)
     )
 
 
-def write(kind: Kind, round: int, topic: int, generator: np.random.Generator) -> str:
-    """A text of the round on a topic."""
+def write(kind: Kind, round: int, topic: int, generator: np.random.Generator) -> list[str]:
+    """A text of the round on a topic, as words."""
     mean = LENGTH * kind.growth ** (round - 1)
     length = max(1, round_number(mean * np.exp(SPREAD * generator.normal() - SPREAD**2 / 2)))
     is_new = generator.random() < STEP * (round - 1)
@@ -180,7 +178,7 @@ def write(kind: Kind, round: int, topic: int, generator: np.random.Generator) ->
     if kind.loss == "words":
         size = len(language().ranked) // 2 ** (round - 1)
         words = [language().ranked[language().rank[word] % size] for word in words]
-    return LAYOUTS[kind.layout](words) if kind.layout and is_new else " ".join(words)
+    return diversity.words(LAYOUTS[kind.layout](words)) if kind.layout and is_new else words
 
 
 def _stretch(topic: int, length: int, generator: np.random.Generator) -> list[str]:

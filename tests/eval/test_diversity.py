@@ -121,13 +121,13 @@ word_lists = st.lists(st.text("abcd", min_size=1, max_size=2), min_size=1, max_s
 
 
 @settings(max_examples=40)
-@given(st.lists(word_lists, min_size=1, max_size=9), st.integers(1, 40), st.integers(1, 6))
-def test_a_budget_is_held_to_the_word(texts: list[list[str]], budget: int, words_per_text: int) -> None:
+@given(st.lists(word_lists, min_size=1, max_size=9), st.integers(1, 40), st.integers(1, 6), st.floats(0, 1))
+def test_a_budget_is_held_to_the_word(texts: list[list[str]], budget: int, words_per_text: int, place: float) -> None:
     seen = Sample(texts, budget, words_per_text)
-    cut = seen.cut()
+    cut = seen.cut(place)
     assert cut.num_words == min(budget, seen.drawn().num_words)
     if all(len(text) >= words_per_text for text in texts):
-        assert all(len(text) >= words_per_text for text in seen.drawn().texts)
+        assert all(len(text) >= words_per_text for text in seen.own().texts)
     if seen.is_reached and min(map(len, texts)) >= words_per_text and budget % words_per_text == 0:
         assert {len(text) for text in cut.texts} == {words_per_text}
 
@@ -143,39 +143,41 @@ def test_as_many_texts_of_each_kind_measure_the_same(texts: list[list[str]], tim
         assert profile(once, real) == profile(often, real)
 
 
-@settings(max_examples=40)
-@given(st.lists(word_lists, min_size=2, max_size=6), st.integers(1, 30))
-def test_what_stands_around_the_middle_is_not_read(texts: list[list[str]], padding: int) -> None:
-    """Vendi, compression and divergence of texts that get longer at both ends by anything."""
-    real, budget = reference(["a b c", "b a d"]), 4 * len(texts)
-    longer = [["x"] * padding + text + ["y"] * padding for text in texts]
-    if min(map(len, texts)) >= 4:
-        for measure in (diversity.vendi, diversity.compression_ratio, diversity.js_to_real):
-            assert measure(Sample(longer, budget), real) == measure(Sample(texts, budget), real)
+@given(st.lists(word_lists, min_size=2, max_size=9), st.integers(1, 9))
+def test_a_fixed_opening_and_closing_is_no_loss_of_variety(texts: list[list[str]], times: int) -> None:
+    """Of texts that are long beside it, and that begin and end each in a way of its own."""
+    texts = [[f"<{n}", *text * 40, f"{n}>"] for n, text in enumerate(texts)]
+    seen = Sample(texts, 4 * len(texts))
+    framed = seen._replace(texts=[["x"] * times + text + ["y"] * times for text in texts])
+    assert framed.own().texts == seen.own().texts == texts
+    for place in diversity.PLACES:
+        assert not {"x", "y"} & set(framed.cut(place).words())
 
 
 def written(generator: Random, count: int, length: int) -> list[list[str]]:
     """Texts of one source: each has a topic of its own, whatever its length."""
-    topics = [[f"{generator.randrange(60)}" for _ in range(6)] for _ in range(count)]
+    topics = [[f"{generator.randrange(90)}" for _ in range(9)] for _ in range(count)]
     common = ["the", "a", "is", "of", ".", ","]
     return [[generator.choice(generator.choice((topic, common))) for _ in range(length)] for topic in topics]
 
 
 @pytest.mark.parametrize("name", MEASURES)
 def test_longer_and_more_texts_of_one_source_are_as_varied(name: str) -> None:
-    """The means over 40 samples of each length and number differ by no more than chance."""
+    """Means of 20 samples of each length and number differ by chance, and by a default margin (0.005) a round at the
+    most where texts grow by a fifth a round."""
     real = reference(" ".join(text) for text in written(Random(0), 60, 30))
 
     def values(count: int, length: int) -> Sequence[float]:
         generator = Random(count * length)
-        seen = [MEASURES[name](Sample(written(generator, count, length), 80), real) for _ in range(40)]
+        seen = [MEASURES[name](Sample(written(generator, count, length), 160), real) for _ in range(20)]
         return [one for one in seen if one is not None]
 
-    first = values(20, 8)
-    for count, length in ((20, 12), (20, 40), (50, 8)):
+    first = values(40, 8)
+    for count, length in ((40, 12), (40, 40), (100, 8)):
         other = values(count, length)
-        error = math.hypot(stdev(first), stdev(other)) / math.sqrt(40)
-        assert abs(fmean(other) - fmean(first)) < 4 * error, (count, length)
+        error = math.hypot(stdev(first), stdev(other)) / math.sqrt(20)
+        margins = 0.005 * fmean(first) * math.log(length / 8, 1.2)
+        assert abs(fmean(other) - fmean(first)) < 4 * error + margins, (count, length)
 
 
 @pytest.mark.parametrize(
