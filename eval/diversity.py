@@ -21,9 +21,9 @@ spaces each letter is one. Markup and the numbers of lists and steps are form, a
 | texts                | `budget / words_per_text` of them, evenly spaced; Vendi reads the first `MAX_VENDI_TEXTS`    |
 | words of a text      | Vendi, compression and divergence read as many of each text, at each of `PLACES`: their mean |
 | words of all of them | entropy, distinct pairs and rare words are the exact expectation over all subsamples of      |
-|                      | `budget` items without replacement (rarefaction): nothing is random and every item counts,   |
-|                      | but for those that several texts open or end with: a fixed greeting is no loss of variety    |
+|                      | `budget` items without replacement (rarefaction): nothing is random and every item counts    |
 
+What several texts open or end with is left out, a quarter of a text at each end at most: a fixed greeting is no loss.
 So none of them depends on the length or the number of texts that are alike wherever they are cut (rarefaction but for
 words that recur within a text: by far less than a margin a round). Where there is less than the budget all of it is
 used, and `Sample.is_reached` is false: compare only values of equal budget.
@@ -55,7 +55,7 @@ MAX_VENDI_TEXTS = 256
 """The cost grows with the cube; 256 texts take some 20 ms."""
 
 PLACES = (0.25, 0.5, 0.75)
-"""Where in a text words are cut out: away from its ends, which greetings and sign-offs fill."""
+"""Where in a text words are cut out, as shares of its length (chosen)."""
 
 _WORD = re.compile(r"\w+|[^\w\s]")
 _PLAIN = re.compile(r"[\x00-\u02ff\u0370-\u0482\u048a-\u0590\u1e00-\u20cf\u2100-\u2bff]*")
@@ -199,9 +199,9 @@ class Sample(NamedTuple):
         return self._replace(texts=own)
 
     def cut(self, place: float) -> Sample:
-        """The drawn texts cut to `budget` words together: of each as many around `place`, a share of its length; what
-        short ones leave goes to the others."""
-        texts = self.drawn().texts
+        """Own texts cut to `budget` words together: of each as many around `place`, a share of its length; what short
+        ones leave goes to the others."""
+        texts = self.own().texts
         left, cut = self.budget, [list[str]()] * len(texts)
         for done, one in enumerate(sorted(range(len(texts)), key=lambda one: len(texts[one]))):
             cut[one] = _around(place, texts[one], left // (len(texts) - done))
@@ -319,7 +319,7 @@ def _num_types(counts: Counter[str], types: frozenset[str], size: int) -> float:
 
 def vendi(seen: Sample, real: Reference) -> float | None:
     """exp of the entropy of the eigenvalues of K / n, K the cosines of the texts' word counts."""
-    texts, count = seen.drawn().texts[:MAX_VENDI_TEXTS], seen.words_per_text
+    texts, count = seen.own().texts[:MAX_VENDI_TEXTS], seen.words_per_text
     return _mean_over_places(lambda place: _num_distinct([_around(place, one, count) for one in texts]))
 
 

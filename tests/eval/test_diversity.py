@@ -125,7 +125,7 @@ word_lists = st.lists(st.text("abcd", min_size=1, max_size=2), min_size=1, max_s
 def test_a_budget_is_held_to_the_word(texts: list[list[str]], budget: int, words_per_text: int, place: float) -> None:
     seen = Sample(texts, budget, words_per_text)
     cut = seen.cut(place)
-    assert cut.num_words == min(budget, seen.drawn().num_words)
+    assert cut.num_words == min(budget, seen.own().num_words)
     if all(len(text) >= words_per_text for text in texts):
         assert all(len(text) >= words_per_text for text in seen.own().texts)
     if seen.is_reached and min(map(len, texts)) >= words_per_text and budget % words_per_text == 0:
