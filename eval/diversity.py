@@ -38,6 +38,8 @@ import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import NamedTuple, TypeVar
 
 import numpy as np
@@ -153,7 +155,8 @@ def _sizes(items: Iterable[Hashable], budget: int) -> tuple[Counter[int], int, i
     return Counter(types.values()), total, min(budget, total)
 
 
-class Sample(NamedTuple):
+@dataclass(frozen=True)
+class Sample:
     """Texts as words, to be looked at up to a budget of words, `words_per_text` of each where they are long enough."""
 
     texts: list[list[str]]
@@ -185,8 +188,9 @@ class Sample(NamedTuple):
                 break
             count = math.ceil(count * self.budget / max(held, 1))
         count = min(count, total)
-        return self._replace(texts=[self.texts[one * total // count] for one in range(count)])
+        return replace(self, texts=[self.texts[one * total // count] for one in range(count)])
 
+    @cached_property
     def own(self) -> Sample:
         """The drawn texts without the words that they open or end with like another one of them: a quarter of a text at
         each end at most, and as far as `words_per_text` words remain."""
@@ -196,17 +200,22 @@ class Sample(NamedTuple):
         for text, start, end in zip(texts, starts, ends, strict=True):
             most = min(len(text) // 4, max(0, len(text) - self.words_per_text) // 2)
             own.append(text[min(start, most) : len(text) - min(end, most)])
-        return self._replace(texts=own)
+        return replace(self, texts=own)
+
+    @cached_property
+    def cuts(self) -> list[Sample]:
+        """`cut` at each of `PLACES`."""
+        return list(map(self.cut, PLACES))
 
     def cut(self, place: float) -> Sample:
         """Own texts cut to `budget` words together: of each as many around `place`, a share of its length; what short
         ones leave goes to the others."""
-        texts = self.own().texts
+        texts = self.own.texts
         left, cut = self.budget, [list[str]()] * len(texts)
         for done, one in enumerate(sorted(range(len(texts)), key=lambda one: len(texts[one]))):
             cut[one] = _around(place, texts[one], left // (len(texts) - done))
             left -= len(cut[one])
-        return self._replace(texts=cut)
+        return replace(self, texts=cut)
 
 
 def _shared(texts: Sequence[list[str]]) -> list[int]:
@@ -225,8 +234,8 @@ def _around(place: float, text: list[str], count: int) -> list[str]:
     return text[start : start + count]
 
 
-def _mean_over_places(measure: Callable[[float], float | None]) -> float | None:
-    known = [one for one in map(measure, PLACES) if one is not None]
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [one for one in values if one is not None]
     return math.fsum(known) / len(known) if known else None
 
 
@@ -262,17 +271,17 @@ def rare_types(counts: Counter[T]) -> frozenset[T]:
 
 
 def entropy(seen: Sample, real: Reference) -> float | None:
-    return unigram_entropy(seen.own().words(), seen.budget)
+    return unigram_entropy(seen.own.words(), seen.budget)
 
 
 def distinct_2(seen: Sample, real: Reference) -> float | None:
     # Words that are cut to so many a text have one pair a text less than words.
     num_pairs = seen.budget - seen.budget // seen.words_per_text
-    return distinct_share(seen.own().pairs(), num_pairs) if num_pairs else None
+    return distinct_share(seen.own.pairs(), num_pairs) if num_pairs else None
 
 
 def compression_ratio(seen: Sample, real: Reference) -> float | None:
-    return _mean_over_places(lambda place: _compression(seen.cut(place)))
+    return _mean(map(_compression, seen.cuts))
 
 
 def _compression(seen: Sample) -> float | None:
@@ -282,13 +291,11 @@ def _compression(seen: Sample) -> float | None:
 
 def js_to_real(seen: Sample, real: Reference) -> float | None:
     """In [0, 1]; the mean over words and word pairs."""
-    return _mean_over_places(lambda place: _divergence(seen.cut(place), real))
+    return _mean(_divergence(cut, real) for cut in seen.cuts)
 
 
 def _divergence(seen: Sample, real: Reference) -> float | None:
-    both = (_jensen_shannon(seen.words(), real.words), _jensen_shannon(seen.pairs(), real.pairs))
-    known = [one for one in both if one is not None]
-    return math.fsum(known) / len(known) if known else None
+    return _mean((_jensen_shannon(seen.words(), real.words), _jensen_shannon(seen.pairs(), real.pairs)))
 
 
 def _jensen_shannon(items: Iterable[T], real: Counter[T]) -> float | None:
@@ -306,7 +313,7 @@ def _jensen_shannon(items: Iterable[T], real: Counter[T]) -> float | None:
 
 def rare_type_coverage(seen: Sample, real: Reference) -> float | None:
     """About 1 for real text, 0 where no rare word is left."""
-    counts = Counter(seen.own().words())
+    counts = Counter(seen.own.words())
     size = min(seen.budget, counts.total(), real.words.total())
     expected = _num_types(real.words, real.rare, size) if size else 0.0
     return _num_types(counts, real.rare, size) / expected if expected else None
@@ -319,8 +326,8 @@ def _num_types(counts: Counter[str], types: frozenset[str], size: int) -> float:
 
 def vendi(seen: Sample, real: Reference) -> float | None:
     """exp of the entropy of the eigenvalues of K / n, K the cosines of the texts' word counts."""
-    texts, count = seen.own().texts[:MAX_VENDI_TEXTS], seen.words_per_text
-    return _mean_over_places(lambda place: _num_distinct([_around(place, one, count) for one in texts]))
+    texts, count = seen.own.texts[:MAX_VENDI_TEXTS], seen.words_per_text
+    return _mean(_num_distinct([_around(place, one, count) for one in texts]) for place in PLACES)
 
 
 def _num_distinct(texts: Sequence[list[str]]) -> float | None:

@@ -19,6 +19,7 @@ import pydoc_data.topics
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -144,7 +145,7 @@ def measure(world: World, kind: Kind, round: int, generator: np.random.Generator
         replies=[_reply(words) for words in texts],
         written=Sample(texts, world.per_reply * NUM_PROMPTS, world.per_reply),
         real=world.reference,
-        pool=collapse.pool_sample([], world.per_row, NUM_SEEDS)._replace(texts=rows),
+        pool=replace(collapse.pool_sample([], world.per_row, NUM_SEEDS), texts=rows),
         real_pool=world.reference,
         mix=None,
     )

@@ -6,6 +6,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 from statistics import fmean, stdev
 
@@ -125,9 +126,9 @@ word_lists = st.lists(st.text("abcd", min_size=1, max_size=2), min_size=1, max_s
 def test_a_budget_is_held_to_the_word(texts: list[list[str]], budget: int, words_per_text: int, place: float) -> None:
     seen = Sample(texts, budget, words_per_text)
     cut = seen.cut(place)
-    assert cut.num_words == min(budget, seen.own().num_words)
+    assert cut.num_words == min(budget, seen.own.num_words)
     if all(len(text) >= words_per_text for text in texts):
-        assert all(len(text) >= words_per_text for text in seen.own().texts)
+        assert all(len(text) >= words_per_text for text in seen.own.texts)
     if seen.is_reached and min(map(len, texts)) >= words_per_text and budget % words_per_text == 0:
         assert {len(text) for text in cut.texts} == {words_per_text}
 
@@ -148,8 +149,8 @@ def test_a_fixed_opening_and_closing_is_no_loss_of_variety(texts: list[list[str]
     """Of texts that are long beside it, and that begin and end each in a way of its own."""
     texts = [[f"<{n}", *text * 40, f"{n}>"] for n, text in enumerate(texts)]
     seen = Sample(texts, 4 * len(texts))
-    framed = seen._replace(texts=[["x"] * times + text + ["y"] * times for text in texts])
-    assert framed.own().texts == seen.own().texts == texts
+    framed = replace(seen, texts=[["x"] * times + text + ["y"] * times for text in texts])
+    assert framed.own.texts == seen.own.texts == texts
     for place in diversity.PLACES:
         assert not {"x", "y"} & set(framed.cut(place).words())
 
