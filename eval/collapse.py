@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import logging
 import math
+import statistics
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,9 +32,12 @@ from synthloop.task import Task, open_task
 
 log = logging.getLogger("synthloop.eval")
 
-WORDS_PER_PROMPT = 4
-"""The word budget is this many a prompt, or a seed; chosen, not measured: short enough for one-line answers to reach
-it."""
+WORDS_PER_REPLY, WORDS_PER_ROW = 4, 16
+"""Words that are looked at of a reply and of a kept synthetic row, on average: a quarter of what real text has at the
+median, these at the most (chosen, not measured: the fewer, the shorter texts may become and still be compared)."""
+
+SEEDS_PER_ROW = 4
+"""Of the kept synthetic rows one to this many seeds is looked at, so that curation may keep fewer (chosen)."""
 
 MAX_REAL_ROWS = 2_000
 """More train rows add little to what is rare in them, and tokenising them takes a second per thousand (chosen)."""
@@ -61,14 +65,17 @@ def observe(
     num_samples = cfg.num_samples if task.judge_role is None else 1  # every sample would have to be judged
     answers = sample_replies(student, frozen, cfg.sampling, num_samples)
     replies = [first for first, *_ in answers.values()]
+    completions, texts = [one.completion for one in train], [whole_text(one) for one in train]
+    per_reply, per_row = words_per_text(completions, WORDS_PER_REPLY), words_per_text(texts, WORDS_PER_ROW)
+    kept = [whole_text(one) for one in rows.curated]
     return Observation(
         likelihood=likelihood,
         scores=scores,
         replies=replies,
-        written=diversity.sample([reply.text for reply in replies], WORDS_PER_PROMPT * len(frozen)),
-        real=diversity.reference(one.completion for one in train),
-        pool=diversity.sample(map(whole_text, rows.curated), pool_budget(config)) if rows.curated else None,
-        real_pool=diversity.reference(map(whole_text, train)),
+        written=diversity.sample([reply.text for reply in replies], per_reply * len(replies), per_reply),
+        real=diversity.reference(completions),
+        pool=pool_sample(kept, per_row, config.generate.num_seeds) if kept else None,
+        real_pool=diversity.reference(texts),
         mix=mix,
         passes=score_passes(task, frozen, answers) if num_samples > 1 else (),
     )
@@ -115,9 +122,15 @@ def whole_text(row: Example | Candidate) -> str:
     return f"{row.input}\n{row.completion}"
 
 
-def pool_budget(config: Config) -> int:
-    """Words of the kept synthetic rows that are looked at: the same in every round, whatever curation kept."""
-    return WORDS_PER_PROMPT * config.generate.num_seeds
+def words_per_text(real: Sequence[str], most: int) -> int:
+    """How many words of a text are looked at where people write `real`: the same in every round."""
+    lengths = [len(diversity.words(one)) for one in real]
+    return max(1, min(most, int(statistics.median(lengths)) // 4)) if lengths else most
+
+
+def pool_sample(rows: Sequence[str], per_row: int, num_seeds: int) -> diversity.Sample:
+    """Kept synthetic rows, to be looked at up to the same budget in every round, whatever curation kept."""
+    return diversity.sample(rows, per_row * math.ceil(num_seeds / SEEDS_PER_ROW), per_row)
 
 
 def frozen_prompts(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
@@ -164,27 +177,71 @@ def real_text_nll(student: Student, examples: Sequence[Example], train: Sequence
 def verdict(seen: Observation, round: int, earlier: Mapping[int, dict[str, Any]], config: Config) -> dict[str, Any]:
     """The contents of `collapse.json`. `earlier` holds the `collapse.json` of rounds before, by round."""
     measured = signals.measure(seen)
-    rounds = {**{number: one["signals"] for number, one in earlier.items()}, round: measured}
+    rounds = {**{number: comparable(one, seen) for number, one in earlier.items()}, round: measured}
     trends = signals.trends(config.collapse.num_prompts)
     history = {name: {number: one.get(name) for number, one in rounds.items()} for name in trends}
-    judged = trend.judge(history, trends, read_controls(config.collapse.controls), rule(config.collapse, config.rounds))
-    words = seen.written.num_words
+    controls = comparable_controls(config.collapse.controls, seen)
+    judged = trend.judge(history, trends, controls, rule(config.collapse, config.rounds))
+    _warn_of_short_texts(seen)
     return {
         **judged.as_json(),
         "signals": measured,
-        "baseline": rounds.get(0, measured),
+        "baseline": earlier[0]["signals"] if 0 in earlier else measured,
         "measured_on": {
+            **budgets(seen),
             "nll_tokens": seen.likelihood.tokens if seen.likelihood else 0,
             "nll_rare_tokens": seen.likelihood.rare_tokens if seen.likelihood else 0,
             "prompts": len(seen.replies),
-            "words": words,
+            "words": seen.written.num_words,
             "budget_words": seen.written.budget,
-            "budget_reached": words >= seen.written.budget,
+            "budget_reached": seen.written.is_reached,
             "data_rows": len(seen.pool.texts) if seen.pool else 0,
             "data_words": seen.pool.num_words if seen.pool else 0,
             "data_budget_words": seen.pool.budget if seen.pool else 0,
+            "data_budget_reached": seen.pool.is_reached if seen.pool else False,
         },
     }
+
+
+def budgets(seen: Observation) -> dict[str, int | None]:
+    """At how many words of a text diversity was measured; None where there was no text of that kind."""
+    return {
+        "words_per_reply": seen.written.words_per_text,
+        "words_per_row": seen.pool.words_per_text if seen.pool else None,
+    }
+
+
+def comparable(found: Mapping[str, Any], seen: Observation) -> dict[str, Any]:
+    """`found["signals"]` (of a round, or of controls) without the diversity of texts at another budget than `seen`."""
+    now, then = budgets(seen), found.get("measured_on", {})
+    prefixes = {"words_per_reply": "", "words_per_row": "data_"}
+    others = {prefixes[key] + name for key in now if now[key] != then.get(key) for name in diversity.MEASURES}
+    return {name: value for name, value in found["signals"].items() if name not in others}
+
+
+def comparable_controls(path: Path | None, seen: Observation) -> dict[str, list[float]] | None:
+    """The controls that say how the signals of `seen` vary. What was measured otherwise is left out, with a warning."""
+    controls = read_controls(path)
+    if path is None or controls is None:
+        return None
+    kept = comparable(read_json(path), seen)
+    if lost := [name for name in controls.keys() - kept.keys() if name in diversity.MEASURES or seen.pool]:
+        log.warning(
+            "%s: measured at another number of words of a text, or by an earlier version, so not tested: %s. Collect "
+            "the controls again to have them tested.",
+            *(path, ", ".join(sorted(lost))),
+        )
+    return kept
+
+
+def _warn_of_short_texts(seen: Observation) -> None:
+    for what, sample in (("the student's replies", seen.written), ("the kept synthetic rows", seen.pool)):
+        if sample and not sample.is_reached:
+            log.warning(
+                "collapse: the diversity of %s is not measured in this round: %d texts of %d words in all are less "
+                "than the budget of %d words, %d of a text, at which rounds are compared",
+                *(what, len(sample.texts), sample.num_words, sample.budget, sample.words_per_text),
+            )
 
 
 def rule(cfg: Collapse, rounds: int) -> trend.Rule:

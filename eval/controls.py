@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from eval import collapse, diversity
-from eval.signals import WRITTEN, trends
+from eval.signals import WRITTEN, measure_diversity, trends
 from eval.trend import MIN_CONTROLS
 from synthloop.child import run_child
 from synthloop.config import Config
@@ -46,9 +46,9 @@ def main(arguments: argparse.Namespace) -> None:
     if arguments.out.exists():
         raise UserError(f"{arguments.out} is there already. Name another file, or delete it.")
     run, others = Run(arguments.run), [Run(path) for path in arguments.controls]
-    values = collect(run, others)
+    values, budgets = collect(run, others), measured_on(run, others)
     names = sorted({other.root.resolve().name for other in others})
-    write_json(arguments.out, {"runs": names, "signals": values})
+    write_json(arguments.out, {"runs": names, "signals": values} | ({"measured_on": budgets} if budgets else {}))
     retrains = max(map(len, values.values()), default=0)
     untested = [name for name in trends(run.config.collapse.num_prompts) if len(values.get(name, ())) < MIN_CONTROLS]
     log.info("%s: %d signals of up to %d values from %s", arguments.out, len(values), retrains, ", ".join(names))
@@ -68,15 +68,25 @@ def collect(run: Run, others: list[Run]) -> Values:
         rounds = list(_rounds(other))
         if not rounds:
             raise UserError(f"{other.root}: no evaluated round after round 0. Let it run, with collapse.enabled=true.")
-        for signals in rounds:
+        for one in rounds:
             for name in trends(1):
-                if (value := signals.get(name)) is not None:
+                if (value := one["signals"].get(name)) is not None:
                     values.setdefault(name, []).append(value)
     return values | _drawn(run)
 
 
-def _rounds(run: Run) -> Iterator[dict[str, float | None]]:
-    """The signals of each round after 0."""
+def measured_on(run: Run, others: list[Run]) -> dict[str, int]:
+    """At how many words of a text diversity was measured, as `collapse.json` has it. Of replies that is left out, and
+    their diversity then never tested, where control rounds differ."""
+    replies = {one.get("measured_on", {}).get("words_per_reply") for other in others for one in _rounds(other)} - {None}
+    if len(replies) > 1:
+        log.warning("The controls read %s words of a reply: its diversity cannot be compared", sorted(replies))
+    rows = {"words_per_row": _words_per_row(run)} if _num_kept(run) else {}
+    return rows | ({"words_per_reply": replies.pop()} if len(replies) == 1 else {})
+
+
+def _rounds(run: Run) -> Iterator[dict[str, Any]]:
+    """The `collapse.json` of each round after 0."""
     for round in run.rounds():
         path = run.round_dir(round) / "collapse.json"
         if round == 0 or not run.stage(round, "eval").is_complete or not path.exists():
@@ -86,8 +96,8 @@ def _rounds(run: Run) -> Iterator[dict[str, float | None]]:
                 f"{run.root}: round {round} was trained on {count} synthetic rows. A control is trained on real data "
                 "alone: run it with generate.recipes=[] roles={}."
             )
-        signals: dict[str, float | None] = read_json(path)["signals"]
-        yield signals
+        found: dict[str, Any] = read_json(path)
+        yield found
 
 
 def _check_comparable(run: Run, other: Run) -> None:
@@ -108,21 +118,35 @@ def _measuring(config: Config) -> dict[str, Any]:
 
 def _drawn(run: Run) -> Values:
     """The `data_` signals of rows drawn from the real train rows, as if curation had kept those."""
-    kept = [path for round in run.rounds() if (path := run.round_dir(round) / "curated.jsonl").exists()]
-    size = len(read_rows(kept[-1], Candidate)) if kept else 0
+    size = _num_kept(run)
     if size == 0:
         return {}
-    train = draw(read_rows(run.split("train"), Example), collapse.MAX_REAL_ROWS, run.config.seed)
-    texts = [collapse.whole_text(one) for one in train]
-    real, budget = diversity.reference(texts), collapse.pool_budget(run.config)
+    texts, per_row = _real_rows(run), _words_per_row(run)
+    real = diversity.reference(texts)
     values: Values = {}
     for number in range(NUM_DRAWS):
-        seen = diversity.sample(rng(run.config.seed, "controls", number).choices(texts, k=size), budget)
-        measured = {**diversity.profile(seen, real), "mean_length": seen.num_words / size}
+        drawn = rng(run.config.seed, "controls", number).choices(texts, k=size)
+        seen = collapse.pool_sample(drawn, per_row, run.config.generate.num_seeds)
+        measured = measure_diversity(seen, real)
         for name in WRITTEN:
             if (value := measured[name]) is not None:
                 values.setdefault(f"data_{name}", []).append(value)
     return values
+
+
+def _num_kept(run: Run) -> int:
+    """Synthetic rows that the newest round with any curation kept."""
+    kept = [path for round in run.rounds() if (path := run.round_dir(round) / "curated.jsonl").exists()]
+    return len(read_rows(kept[-1], Candidate)) if kept else 0
+
+
+def _real_rows(run: Run) -> list[str]:
+    train = draw(read_rows(run.split("train"), Example), collapse.MAX_REAL_ROWS, run.config.seed)
+    return [collapse.whole_text(one) for one in train]
+
+
+def _words_per_row(run: Run) -> int:
+    return collapse.words_per_text(_real_rows(run), collapse.WORDS_PER_ROW)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -7,27 +7,30 @@
 | accuracy                                | mean score on `gate`                                                       |
 | worst_slice_accuracy                    | of the worst slice of `MIN_SLICE` examples or more                         |
 | rare_slice_accuracy                     | of the rarest slices of `gate` together: recall where slices are classes   |
-| entropy ... vendi                       | of what the student writes: `eval/diversity.py`                            |
-| mean_length                             | its mean length in tokens                                                  |
-| truncated_share                         | share of it cut at `collapse.sampling.max_tokens`                          |
+| entropy ... vendi                       | of what the student writes: `eval/diversity.py`. None where it wrote less  |
+|                                         | than the budget of words, as rounds of other budgets are not comparable    |
 | refusal_share                           | share of it that is empty or opens with a refusal                          |
 | pass_at_1, pass_at_k                    | frozen prompts one sample solves, on average; at least one of k samples    |
 | pass_gap                                | pass_at_k - pass_at_1: what sampling finds beyond one answer. Not tested:  |
 |                                         | it closes where the student learns, too; pass_at_k does not fall then      |
 | data_entropy ... data_vendi             | diversity of the round's kept synthetic rows, prompts included             |
-| data_mean_length                        | their mean length in words                                                 |
+| mean_length                             | mean length of what the student writes, in tokens                          |
+| truncated_share                         | share of it cut at `collapse.sampling.max_tokens`                          |
+| data_mean_length                        | mean length of the kept synthetic rows, in words                           |
 | real_fraction                           | share of real tokens in the round's training mix (None without one)        |
 | real_loss_share                         | share of real rows in the weighted loss                                    |
 | max_depth, depth_share_0, _1 ...        | deepest generation of the training rows, and each one's share (real = 0)   |
 
-Those of the mix are causes, not signs: they are reported and never tested. "Rare" is `diversity.RARE_SHARE` throughout.
+Those of the mix are causes, not signs: they are reported and never tested. Nor are lengths, and what is cut for them:
+replies that get longer or shorter are as varied as before, and a student may learn either. "Rare" is
+`diversity.RARE_SHARE` throughout.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from eval import diversity
@@ -181,22 +184,25 @@ WRITTEN: dict[str, Signal] = {
     "js_to_real": Signal("diversity", "up", unit=1.0, assumed=0.02),
     "rare_type_coverage": Signal("diversity", "down", assumed=0.15),
     "vendi": Signal("diversity", "down", assumed=0.2),
-    "mean_length": Signal("diversity", "down", assumed=0.1),
 }
 """Signals that are measured of any texts; the spreads assumed are explained in `trends`."""
 
 
 def measure(seen: Observation) -> dict[str, float | None]:
     """Every signal of the round by its name; None where it can't be measured."""
-    nothing = dict.fromkeys(diversity.MEASURES)
-    data = diversity.profile(seen.pool, seen.real_pool) if seen.pool else nothing
+    data = measure_diversity(seen.pool, seen.real_pool)
     depths = (seen.mix or {}).get("depth_shares", {})
     return {
         **{name: signal(seen) for name, signal in SIGNALS.items()},
-        **diversity.profile(seen.written, seen.real),
+        **measure_diversity(seen.written, seen.real),
         **{f"data_{name}": value for name, value in data.items()},
         **{f"depth_share_{depth}": float(share) for depth, share in depths.items()},
     }
+
+
+def measure_diversity(texts: Sample | None, real: Reference) -> Mapping[str, float | None]:
+    """The measures of `eval/diversity.py`; None where there are fewer texts or words than the budget."""
+    return diversity.profile(texts, real) if texts and texts.is_reached else dict.fromkeys(diversity.MEASURES)
 
 
 def trends(num_texts: int) -> dict[str, Signal]:
@@ -213,5 +219,5 @@ def trends(num_texts: int) -> dict[str, Signal]:
     }
     for prefix in ("", "data_"):
         found |= {prefix + name: one for name, one in WRITTEN.items()}
-    shares = dict.fromkeys(("truncated_share", "refusal_share"), share._replace(channel="diversity", worse="up"))
-    return found | shares | {"pass_at_k": share._replace(channel="diversity")}
+    refusals = share._replace(channel="diversity", worse="up")
+    return found | {"refusal_share": refusals, "pass_at_k": share._replace(channel="diversity")}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import pydoc_data.topics
 import re
 from collections import Counter
@@ -129,5 +128,4 @@ def measure(world: World, model: Model, written: Sequence[Ids]) -> Signals:
         "nll": float(nats.mean()),
         "nll_rare": float(nats[is_rare].mean()) if is_rare.any() else None,
         **profile,
-        "mean_length": math.fsum(map(len, texts)) / len(texts),
     }

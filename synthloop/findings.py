@@ -37,7 +37,7 @@ class Findings:
             *_training(config, rows),
             *(("model", f"{path}: {role.settings['model']}") for path, role, _ in folders(config)),
             *(("hub", f"{one.name}: {answer.found}") for one, answer in said),
-            *(("warning", one) for one in rows.warnings[:MAX_NAMED]),
+            *(("warning", one) for one in first(rows.warnings)),
             *(("not looked at", one) for one in _unseen(rows, [] if online else remote)),
         ]
 
@@ -61,6 +61,11 @@ def _rows(rows: Rows) -> Iterator[tuple[str, str]]:
         yield "labels", _counts(Counter(str(one.answer) for one in examples))
     elif groups:
         yield "slices", _counts(groups)
+
+
+def first(lines: Sequence[str]) -> list[str]:
+    """`MAX_NAMED` of the lines; the last says how many more there are."""
+    return [*lines[:MAX_NAMED], *([f"and {len(lines) - MAX_NAMED:,} more"] if len(lines) > MAX_NAMED else [])]
 
 
 def _counts(counter: Counter[str]) -> str:

@@ -121,7 +121,11 @@ def metric_lines(text: str, rounds: Collection[int]) -> dict[int, str]:
 
 
 class Wandb:
-    """Tells W&B of each round. Opened at the first round."""
+    """Tells W&B of each round. Opened at the first round.
+
+    wandb 0.31 writes whole blocks of 32 KiB alone until it is finished, so a line counts as logged once a session that
+    had it was closed. What a killed session had is told again by the next one: a round may then stand there twice.
+    """
 
     def __init__(self, run: Run, mode: Mode) -> None:
         self._run = run
@@ -130,12 +134,13 @@ class Wandb:
         self._state: dict[str, Any] = (
             read_json(self._state_path) if self._state_path.exists() else {"id": secrets.token_hex(4), "logged": []}
         )
+        self._unfinished: list[str] = []
         self._wandb: Any = None
 
     def log(self, metrics: dict[str, Any]) -> None:
-        """Log one line of `metrics.jsonl`, unless it was logged before."""
+        """Log one line of `metrics.jsonl`, unless this session or a closed one had it."""
         line = json.dumps(metrics)
-        if line in self._state["logged"]:
+        if line in self._state["logged"] or line in self._unfinished:
             return
         if self._wandb is None:
             write_json(self._state_path, self._state, sealed=True)
@@ -145,8 +150,7 @@ class Wandb:
             self._wandb.alert(
                 title=f"collapse: {metrics['collapse/verdict']} in round {metrics['round']}", text=reaction
             )
-        self._state["logged"].append(line)
-        write_json(self._state_path, self._state, sealed=True)
+        self._unfinished.append(line)
 
     def _open(self) -> Any:
         import wandb
@@ -172,8 +176,13 @@ class Wandb:
         return opened
 
     def close(self) -> None:
-        if self._wandb is not None:
-            self._wandb.finish()
+        """Have W&B write everything, then mark it as logged."""
+        if self._wandb is None:
+            return
+        self._wandb.finish()
+        self._state["logged"] += self._unfinished
+        self._unfinished = []
+        write_json(self._state_path, self._state, sealed=True)
 
 
 def without_credentials(value: Any, key: str = "") -> Any:

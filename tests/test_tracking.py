@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,8 @@ import pytest
 from synthloop import tracking
 from synthloop.config import Tracking
 from synthloop.errors import UserError
+from synthloop.store import read_json
+from tests.wandb_files import history
 
 KEY = "k" * 40
 
@@ -144,3 +148,34 @@ def test_an_offline_run_holds_no_credentials_and_says_where_it_is(tmp_path: Path
     assert any(path.suffix == ".wandb" for path in files)
     found = {path.name for path in files if b"MARK-" in path.read_bytes()}
     assert found == set()
+
+
+SESSIONS = """
+import os, sys
+from pathlib import Path
+from synthloop import tracking
+from tests.generate.runs import build_run
+run = build_run(Path("run"), tracking={"wandb": "offline"})
+for end, *rounds in map(str.split, sys.argv[1:]):
+    wandb = tracking.Wandb(run, "offline")
+    for round in map(int, rounds):
+        wandb.log({"round": round, "eval/gate/exact": round / 10})
+    os.kill(os.getpid(), 9) if end == "killed" else wandb.close()
+"""
+
+
+def test_rounds_of_a_killed_session_are_told_again(tmp_path: Path) -> None:
+    """The loop tells the tracker of every decided round each time it starts."""
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("WANDB")}
+
+    def sessions(*each: str) -> int:
+        command = [sys.executable, "-c", SESSIONS, *each]
+        environment = {**kept, "PYTHONPATH": str(Path.cwd()), "HOME": str(tmp_path)}
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, check=False).returncode
+
+    assert sessions("closed 0 1 1", "killed 0 1 2 3") == -signal.SIGKILL
+    assert len(read_json(tmp_path / "run" / "wandb.json")["logged"]) == 2
+    assert sessions("closed 0 1 2 3 4", "closed 0 1 2 3 4") == 0
+    rounds = [[row["round"] for row in session] for session in history(tmp_path / "run")]
+    assert set(itertools.chain(*rounds)) == set(range(5))
+    assert rounds[-1] == [2, 3, 4], "what closed sessions had is not told again"

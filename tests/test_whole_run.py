@@ -1,12 +1,10 @@
 """One small run through every real part, and what a person does with it afterwards."""
 
+import itertools
 import json
-import struct
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import pytest
@@ -14,6 +12,7 @@ import pytest
 from synthloop.records import Candidate, Prediction, Row, Seed
 from synthloop.store import read_rows
 from tests import small_run
+from tests.wandb_files import history
 
 SYNTHLOOP = str(Path(sys.executable).with_name("synthloop"))
 
@@ -24,36 +23,6 @@ def synthloop(*arguments: str | Path, code: int = 0) -> str:
     )
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout + done.stderr
-
-
-def wandb_records(file: Path) -> Iterator[bytes]:
-    """The records of a `.wandb` file: a 7-byte head, then LevelDB's log format (blocks of 32 KiB, records in parts)."""
-    data, at, parts = file.read_bytes(), 7, b""
-    while at + 7 <= len(data):
-        if (room := 32768 - at % 32768) < 7:
-            at += room
-            continue
-        _, length, kind = struct.unpack_from("<IHB", data, at)
-        parts += data[at + 7 : at + 7 + length]
-        at += 7 + length
-        if kind in (1, 4):  # a whole record, or the last part of one
-            yield parts
-            parts = b""
-
-
-def history(run: Path) -> list[dict[str, Any]]:
-    """The logged rows of the run's W&B files, in order."""
-    from wandb.proto import wandb_internal_pb2
-
-    rows = []
-    for file in sorted(run.glob("wandb/offline-run-*/*.wandb")):
-        for data in wandb_records(file):
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(data)
-            if record.WhichOneof("record_type") == "history":
-                items = record.history.item
-                rows.append({item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items})
-    return rows
 
 
 def test_the_report_has_its_fixed_shape(whole_run: Path) -> None:
@@ -130,7 +99,7 @@ def test_the_teacher_wrote_in_vllm_and_trl_trained_under_accelerate(whole_run: P
 
 
 def test_every_wandb_key_is_logged_offline(whole_run: Path) -> None:
-    keys: set[str] = set().union(*history(whole_run))
+    keys: set[str] = set().union(*itertools.chain(*history(whole_run)))
     expected = {f"eval/{split}/{name}" for split in ("probe", "gate", "test") for name in ("ci_low", "ci_high")}
     expected |= {f"eval/{split}/exact_match" for split in ("probe", "gate", "test")}
     expected |= {"round", "mix/real_fraction", "mix/real_tokens", "mix/synthetic_tokens", "generate/yield"}
@@ -141,7 +110,7 @@ def test_every_wandb_key_is_logged_offline(whole_run: Path) -> None:
 
 def test_every_signal_ratio_depth_and_action_is_tracked(whole_run: Path) -> None:
     rows = [json.loads(line) for line in (whole_run / "metrics.jsonl").read_text().splitlines()]
-    assert {key for row in history(whole_run) for key in row if not key.startswith("_")} == {
+    assert {key for row in itertools.chain(*history(whole_run)) for key in row if not key.startswith("_")} == {
         key for row in rows for key in row
     }
     last = rows[-1]

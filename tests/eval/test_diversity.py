@@ -5,13 +5,28 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+from statistics import fmean, stdev
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eval import diversity
-from eval.diversity import bigrams, distinct_share, profile, rare_types, reference, sample, unigram_entropy, words
+from eval.diversity import (
+    MEASURES,
+    Sample,
+    bigrams,
+    distinct_share,
+    profile,
+    rare_types,
+    reference,
+    sample,
+    unigram_entropy,
+    words,
+)
 
 items = st.lists(st.sampled_from("abcd"), min_size=1, max_size=9)
 
@@ -101,3 +116,109 @@ def test_repetition_compresses_better() -> None:
 def test_nothing_written_is_measured_as_nothing() -> None:
     assert set(profile(sample([], 10), reference(REAL)).values()) <= {None, 0}
     assert profile(sample(["", ""], 10), reference(REAL))["vendi"] == pytest.approx(1)
+
+
+word_lists = st.lists(st.text("abcd", min_size=1, max_size=2), min_size=1, max_size=30)
+
+
+@settings(max_examples=40)
+@given(st.lists(word_lists, min_size=1, max_size=9), st.integers(1, 40), st.integers(1, 6), st.floats(0, 1))
+def test_a_budget_is_held_to_the_word(texts: list[list[str]], budget: int, words_per_text: int, place: float) -> None:
+    seen = Sample(texts, budget, words_per_text)
+    cut = seen.cut(place)
+    assert cut.num_words == min(budget, seen.own.num_words)
+    if all(len(text) >= words_per_text for text in texts):
+        assert all(len(text) >= words_per_text for text in seen.own.texts)
+    if seen.is_reached and min(map(len, texts)) >= words_per_text and budget % words_per_text == 0:
+        assert {len(text) for text in cut.texts} == {words_per_text}
+
+
+@settings(max_examples=40)
+@given(st.lists(word_lists, min_size=2, max_size=9), st.integers(1, 5))
+def test_as_many_texts_of_each_kind_measure_the_same(texts: list[list[str]], times: int) -> None:
+    """Twice as many kept rows of the same variety are as varied, exactly."""
+    budget, real = 4 * len(texts), reference(["a b c", "b a d"])
+    more = [text for text in texts for _ in range(times)]
+    once, often = (Sample(many, budget) for many in (texts, more))
+    if once.is_reached:
+        assert profile(once, real) == profile(often, real)
+
+
+@given(st.lists(word_lists, min_size=2, max_size=9), st.integers(1, 9))
+def test_a_fixed_opening_and_closing_is_no_loss_of_variety(texts: list[list[str]], times: int) -> None:
+    """Of texts that are long beside it, and that begin and end each in a way of its own."""
+    texts = [[f"<{n}", *text * 40, f"{n}>"] for n, text in enumerate(texts)]
+    seen = Sample(texts, 4 * len(texts))
+    framed = replace(seen, texts=[["x"] * times + text + ["y"] * times for text in texts])
+    assert framed.own.texts == seen.own.texts == texts
+    for place in diversity.PLACES:
+        assert not {"x", "y"} & set(framed.cut(place).words())
+
+
+def written(generator: Random, count: int, length: int) -> list[list[str]]:
+    """Texts of one source: each has a topic of its own, whatever its length."""
+    topics = [[f"{generator.randrange(90)}" for _ in range(9)] for _ in range(count)]
+    common = ["the", "a", "is", "of", ".", ","]
+    return [[generator.choice(generator.choice((topic, common))) for _ in range(length)] for topic in topics]
+
+
+@pytest.mark.parametrize("name", MEASURES)
+def test_longer_and_more_texts_of_one_source_are_as_varied(name: str) -> None:
+    """Means of 20 samples of each length and number differ by chance, and by a default margin (0.005) a round at the
+    most where texts grow by a fifth a round."""
+    real = reference(" ".join(text) for text in written(Random(0), 60, 30))
+
+    def values(count: int, length: int) -> Sequence[float]:
+        generator = Random(count * length)
+        seen = [MEASURES[name](Sample(written(generator, count, length), 160), real) for _ in range(20)]
+        return [one for one in seen if one is not None]
+
+    first = values(40, 8)
+    for count, length in ((40, 12), (40, 40), (100, 8)):
+        other = values(count, length)
+        error = math.hypot(stdev(first), stdev(other)) / math.sqrt(20)
+        margins = 0.005 * fmean(first) * math.log(length / 8, 1.2)
+        assert abs(fmean(other) - fmean(first)) < 4 * error + margins, (count, length)
+
+
+@pytest.mark.parametrize(
+    ("laid_out", "plain"),
+    [
+        ("# Total\n\n- **Tom** has 3 apples.\n- *Ann* has `4`.", "Total Tom has 3 apples. Ann has 4."),
+        ("1. add\n2) double it\n10. done", "add double it done"),
+        ("Step 1: add\n**Step 2:** double it", "add double it"),
+        ("| a | b |\n|---|:--|\n| 1 | 2 |", "a b 1 2"),
+        ("> quoted\n\n---\n\n```python\nx = 2\n```", "quoted x = 2"),
+        ("Schritt 3. teilen\n• fertig", "teilen fertig"),
+        ("第1步：加三", "加三"),
+    ],
+)
+def test_layout_is_no_word(laid_out: str, plain: str) -> None:
+    assert words(laid_out) == words(plain)
+
+
+@pytest.mark.parametrize(
+    "text", ["-5 + 3 = -2", "3.5 * 2", "x**2", "12.", "a_b", "2 < 3 > 1", "#### 42", "-" * 9999 + "x"]
+)
+def test_what_is_said_stays(text: str) -> None:
+    assert "".join(words(text)) == text.replace(" ", "").replace("####", "")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("他有3个苹果。", ["他", "有", "3", "个", "苹", "果", "。"]),
+        ("กินข้าว", ["กิ", "น", "ข้", "า", "ว"]),
+        ("हिन्दी में", ["हिन्दी", "में"]),
+        ("cafe\u0301 – “naïve”", ["cafe\u0301", "–", "“", "naïve", "”"]),
+    ],
+)
+def test_words_of_other_scripts(text: str, expected: list[str]) -> None:
+    assert words(text) == expected
+
+
+def test_a_budget_that_is_not_there_is_told() -> None:
+    assert sample(["a b c d"] * 8, 32).is_reached
+    assert not sample(["a b c"] * 8, 32).is_reached
+    assert not sample(["a b c d e f g h"] * 4, 32).is_reached, "as many words, of fewer texts"
+    assert sample(["yes", "no"] * 4, 8, words_per_text=1).is_reached

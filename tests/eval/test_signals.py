@@ -83,9 +83,10 @@ def test_answers_are_no_refusals(text: str) -> None:
     assert not is_refusal(text)
 
 
-def test_every_tested_signal_is_measured_and_causes_are_not_tested() -> None:
+def test_every_tested_signal_is_measured_and_causes_and_lengths_are_not_tested() -> None:
     tested, measured = set(trends(64)), set(measure(seen()))
     assert tested < measured
     causes = {"real_fraction", "real_loss_share", "max_depth"}
-    assert causes | {"pass_at_1", "pass_gap"} == set(SIGNALS) - tested
+    lengths = {"mean_length", "truncated_share", "data_mean_length"}
+    assert causes | lengths | {"pass_at_1", "pass_gap"} == set(SIGNALS) - tested
     assert {one.channel for one in trends(64).values()} == {"fit", "diversity"}
