@@ -13,6 +13,7 @@ from synthloop.mixing import MixOverride
 from synthloop.records import Candidate, Example, Rejection, Row
 from synthloop.store import Run, read_json, read_rows
 from train.replay import Replay, read_replay
+from train.rows import synthetic_row
 
 
 class Sources(NamedTuple):
@@ -55,20 +56,6 @@ def real_row(example: Example) -> Row:
         messages=example.messages,
         completion=example.completion,
         slice=example.slice,
-    )
-
-
-def synthetic_row(candidate: Candidate) -> Row:
-    return Row(
-        id=candidate.id,
-        source="synthetic",
-        messages=candidate.messages,
-        completion=candidate.completion,
-        round=candidate.round,
-        depth=candidate.depth,
-        slice=candidate.slice,
-        rejected=candidate.rejected,
-        weight=candidate.weight,
     )
 
 

@@ -12,7 +12,7 @@ from synthloop.chat import load_tokenizer, prompt_ids
 from synthloop.errors import UserError
 from synthloop.records import Message, Row
 from tests.train.jobs import example_rows
-from train.rows import Tokens, describe_lengths, read_training_rows, tokenise
+from train.rows import Cut, Tokens, describe_lengths, read_training_rows, tokenise
 
 USER = {"role": "user", "content": "3 + 4?"}
 REPLY = {"role": "assistant", "content": "7"}
@@ -61,8 +61,10 @@ def test_in_a_conversation_the_last_turn_is_the_completion(tmp_path: Path) -> No
             {"messages": [USER, {"role": "assistant", "content": None}]},
             "line 2: 'messages' should hold turns of `role`",
         ),
-        ({"messages": [USER, {**REPLY, "tool_calls": []}]}, "line 2: 'messages' should hold turns of `role`"),
-        ({"id": "x", "source": "real"}, "line 2: 'messages' is missing"),
+        ({"messages": [USER, {**REPLY, "tool_calls": [{"id": "1"}]}]}, "`content` (text) alone, found 'tool_calls' in"),
+        ({"messages": [USER, {**REPLY, "reasoning_content": "so 7"}]}, "alone, found 'reasoning_content' in"),
+        ({"messages": [USER, REPLY], "weight": "2"}, "line 2: 'weight' should be a number of 0 or more, found '2'"),
+        ({"id": "x", "source": "real"}, "line 2: none of the fields messages"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: Any, message: str) -> None:
@@ -107,9 +109,9 @@ def test_special_tokens_in_the_text_of_rows_are_counted(tiny_model: Path, caplog
 
 def test_rows_beyond_max_length_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     tokens = [Tokens([1] * 5, [0, 0, 0, 1, 1]), Tokens([1] * 3, [0, 1, 1]), Tokens([1] * 9, [0] * 6 + [1] * 3)]
-    facts = describe_lengths(tokens, max_length=4)
+    facts = describe_lengths(tokens, Cut(4))
     assert (facts["truncated_rows"], facts["lost_rows"], facts["longest_row"]) == (2, 1, 9)
     assert "2 of 3 rows are longer" in caplog.text
-    assert describe_lengths(tokens, None)["truncated_rows"] == 0
+    assert describe_lengths(tokens, Cut(None))["truncated_rows"] == 0
     with pytest.raises(UserError, match="max_length to 9"):
-        describe_lengths(tokens[2:], max_length=4)
+        describe_lengths(tokens[2:], Cut(4))
