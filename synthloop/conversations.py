@@ -123,7 +123,7 @@ def _first(row: dict[str, Any], known: Sequence[str], asked: str | None, where: 
     if there:
         return next((name for name in there if is_filled(row[name])), there[0])
     if set(PAIR) <= row.keys():
-        raise UserError(f"{where}: a preference pair ('chosen', 'rejected'). {_PAIR_REMEDY}")
+        raise UserError(f"{where}: a preference pair ('chosen', 'rejected'), and no {kind}. {_PAIR_REMEDY}")
     raise UserError(
         f"{where}: none of the fields {', '.join(known)}. Rename one, or for a task set task.{kind} to one that the "
         f"row has: {', '.join(row) or 'it is empty'}."

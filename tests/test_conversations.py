@@ -138,7 +138,7 @@ def test_what_is_left_out_is_counted_by_why_with_its_first_place() -> None:
         "line 7)"
     )
     assert unread.facts == {"left_out": {"an empty answer": 2, "an empty problem": 1}}
-    assert Unread().left_out == "" and Unread().facts == {}
+    assert (Unread().left_out, Unread().facts) == ("", {})
 
 
 TURNS = st.lists(
@@ -154,9 +154,7 @@ TURNS = st.lists(
 @given(TURNS)
 def test_a_conversation_is_learned_if_and_only_if_its_last_answer_may_be(answers: list[tuple[str, Any]]) -> None:
     """Whatever the earlier turns say and are marked with, they are read as they are."""
-    turns = [
-        turn for text, mark in answers for turn in (dict(ASKED), {"role": "assistant", "content": text, **mark})
-    ]
+    turns = [turn for text, mark in answers for turn in (dict(ASKED), {"role": "assistant", "content": text, **mark})]
     text, mark = answers[-1]
     is_learned = bool(text.strip()) and 0 not in mark.values()
     try:

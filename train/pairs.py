@@ -136,8 +136,13 @@ def _row(line: dict[str, Any], id: str, where: str) -> tuple[Row, frozenset[str]
 def _prompt(line: dict[str, Any], chosen: list[Message], where: str) -> tuple[list[Message], frozenset[str]]:
     """The turns that go in front of `chosen`, and the fields that were read for it."""
     is_whole = any(turn["role"] == "user" for turn in chosen)
-    if is_whole and not any(name in line for name in PROBLEMS):
-        return [], frozenset()
+    if not any(name in line for name in PROBLEMS):
+        if is_whole:
+            return [], frozenset()
+        raise UserError(
+            f"{where}: no problem before 'chosen' and 'rejected'. Expected it in one of {', '.join(PROBLEMS)}, or in "
+            "both as the user's turn."
+        )
     name = problem_field(line, where)
     prompt, read = read_problem(line, name, where)
     if not is_whole:

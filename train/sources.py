@@ -99,7 +99,8 @@ def curated_files(run: Run, round: int) -> list[Path]:
 def reviewed(run: Run, curated: list[Candidate], files: Sequence[Path]) -> tuple[list[Candidate], list[Path]]:
     """`curated` after people's decisions (`synthloop review`), and the files that were read for it.
 
-    What they reject goes; what they keep though a filter refused it comes in, in the order of the rounds.
+    What they reject goes; what they keep though a filter refused it comes in, in the order of the rounds. Where they
+    corrected a sample, it has their words.
     """
     reviews = run.reviews()
     if not reviews:
@@ -112,7 +113,8 @@ def reviewed(run: Run, curated: list[Candidate], files: Sequence[Path]) -> tuple
         if one.candidate is not None and one.candidate_id in reviews
     ]
     kept = [one for one in [*curated, *back] if one.id not in reviews or reviews[one.id].decision == "keep"]
-    return kept, [run.reviews_path, *refused]
+    corrected = [reviews[one.id].correct(one) if one.id in reviews else one for one in kept]
+    return corrected, [run.reviews_path, *refused]
 
 
 def read_override(run: Run, round: int) -> tuple[MixOverride | None, list[Path]]:

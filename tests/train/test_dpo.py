@@ -142,7 +142,7 @@ def test_rows_without_rejected_are_an_error_that_counts_them(tmp_path: Path) -> 
         ({"chosen": [QUESTION, RIGHT], "rejected": [RIGHT, WRONG]}, "one conversation but for the last turn"),
         ({"prompt": "2 + 2?", "chosen": "4"}, "no field 'rejected'"),
         ({"prompt": "2 + 2?", "completion": "4"}, "no field 'chosen'"),
-        ({"chosen": "4", "rejected": "5"}, "none of the fields messages, instruction"),
+        ({"chosen": "4", "rejected": "5"}, "no problem before 'chosen' and 'rejected'"),
     ],
 )
 def test_lines_of_another_format_are_refused(tmp_path: Path, line: dict[str, Any], message: str) -> None:

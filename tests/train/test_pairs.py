@@ -147,7 +147,8 @@ def test_a_pair_is_trained_if_and_only_if_what_trl_keeps_of_its_sides_differs(
     except UserError:
         assert not kept
     else:
-        assert kept and facts["rows"] - facts["lost_rows"] - facts["equal_rows"] == len(kept)
+        assert kept
+        assert facts["rows"] - facts["lost_rows"] - facts["equal_rows"] == len(kept)
 
 
 def test_pairs_that_are_all_equal_as_text_or_after_the_cut_are_refused_with_the_length_to_set() -> None:

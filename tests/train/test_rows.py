@@ -4,15 +4,29 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from synthloop.chat import load_tokenizer, prompt_ids
+from synthloop.conversations import Unread
 from synthloop.errors import UserError
-from synthloop.records import Message, Row
+from synthloop.records import Candidate, Message, Row
 from tests.train.jobs import example_rows
-from train.rows import Cut, Tokens, describe_lengths, read_training_rows, tokenise
+from train.rows import (
+    IGNORED,
+    Cut,
+    Tokens,
+    cut_rows,
+    describe_lengths,
+    describe_sequences,
+    read_training_rows,
+    sft_cut,
+    tokenise,
+)
 
 USER = {"role": "user", "content": "3 + 4?"}
 REPLY = {"role": "assistant", "content": "7"}
@@ -115,3 +129,88 @@ def test_rows_beyond_max_length_are_counted(caplog: pytest.LogCaptureFixture) ->
     assert describe_lengths(tokens, Cut(None))["truncated_rows"] == 0
     with pytest.raises(UserError, match="max_length to 9"):
         describe_lengths(tokens[2:], Cut(4))
+
+
+def test_a_users_own_source_is_a_column_like_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    lines = [
+        {"messages": [USER, REPLY], "source": "web/forum"},
+        {"id": "7", "messages": [USER, REPLY], "source": "real"},
+        {"id": "7", "messages": [USER], "completion": "7", "source": "web/forum"},
+        {"prompt": "3 + 4?", "completion": "7", "source": "synthetic", "seed_id": "x"},
+    ]
+    rows = read_training_rows(write_lines(tmp_path / "rows.jsonl", *lines))
+    assert [(row.id, row.messages, row.completion) for row in rows] == [
+        (f"rows:{number}", (Message(role="user", content="3 + 4?"),), "7") for number in range(1, 5)
+    ]
+    assert "'source' in 4 of 4 rows" in caplog.text
+
+
+def test_a_candidate_of_the_loop_is_a_row_with_its_weight(tmp_path: Path) -> None:
+    turns = (Message(role="user", content="3 + 4?"),)
+    one = Candidate(
+        id="c", round=2, recipe="preference", seed_id="s", input="3 + 4?", messages=turns, completion="7", answer="7",
+        rejected="8", weight=0.5,
+    )  # fmt: skip
+    (row,) = read_training_rows(write_lines(tmp_path / "curated.jsonl", one.model_dump()))
+    assert (row.id, row.source, row.completion, row.weight, row.round) == ("c", "synthetic", "7", 0.5, 2)
+
+
+def test_rows_without_an_answer_to_learn_are_left_out_and_counted(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good, bad = {"messages": [USER, REPLY], "label": True}, {"messages": [USER, REPLY], "label": False}
+    unread = Unread()
+    lines = [good, bad, {"prompt": "3 + 4?", "completion": " "}, {"messages": [USER, {**REPLY, "weight": 0}]}]
+    (row,) = read_training_rows(write_lines(tmp_path / "rows.jsonl", *lines), unread)
+    assert row.id == "rows:1"
+    assert sum(unread.facts["left_out"].values()) == 3
+    assert "3 rows are left out: 1 with an answer that `label` calls bad (first " in caplog.text
+    assert "does not read" not in caplog.text
+    with pytest.raises(UserError, match="no rows to train on. 1 row is left out: 1 with an answer that `label`"):
+        read_training_rows(write_lines(tmp_path / "rows.jsonl", bad))
+
+
+def test_a_weight_that_scales_the_loss_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A column of that name may be the weight of a parcel."""
+    caplog.set_level("INFO")
+    rows = [{"prompt": "3 + 4?", "completion": "7", "weight": weight} for weight in (12.0, None, 0.02)]
+    assert [row.weight for row in read_training_rows(write_lines(tmp_path / "rows.jsonl", *rows))] == [12.0, 1.0, 0.02]
+    assert caplog.text.count("`weight` scales the loss of each row, from 0.02 to 12") == 1
+
+
+ROWS = st.lists(st.tuples(st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=6)
+
+
+@settings(max_examples=25, deadline=None)
+@given(ROWS, st.integers(2, 12), st.sampled_from(["bfd", "bfd_split"]))
+def test_as_many_tokens_are_counted_as_trl_keeps_in_its_packs(rows: Any, max_length: int, strategy: str) -> None:
+    """And no row is handed over that `bfd` would make a pack without a label of."""
+    from datasets import Dataset
+    from trl import pack_dataset
+
+    cut = sft_cut(SimpleNamespace(max_length=max_length, packing=True, packing_strategy=strategy))
+    tokens = [Tokens([7] * (given + learned), [0] * given + [1] * learned) for given, learned in rows]
+    kept = [one for one in cut_rows(tokens, cut) if one.input_ids]
+    labels = [
+        [id if bit else IGNORED for id, bit in zip(one.input_ids, one.completion_mask, strict=True)] for one in kept
+    ]
+    if not kept:
+        return
+    columns = {"input_ids": [one.input_ids for one in kept], "labels": labels}
+    packs = pack_dataset(Dataset.from_dict(columns), max_length, strategy)
+    facts = describe_sequences(packs)
+    assert facts["sequences"] == len(packs)
+    assert facts["learned_tokens"] == sum(cut.learns(one.completion_mask) for one in kept)
+    assert strategy == "bfd_split" or facts["empty_sequences"] == 0
+
+
+@given(ROWS, st.one_of(st.none(), st.integers(1, 12)), st.sampled_from(["keep_start", "keep_end"]))
+def test_without_packing_a_row_keeps_its_start_or_its_end(rows: Any, max_length: int | None, mode: str) -> None:
+    cut = sft_cut(SimpleNamespace(max_length=max_length, packing=False, truncation_mode=mode))
+    tokens = [Tokens(list(range(given + learned)), [0] * given + [1] * learned) for given, learned in rows]
+    for whole, kept in zip(tokens, cut_rows(tokens, cut), strict=True):
+        size = len(whole.input_ids) if max_length is None else min(max_length, len(whole.input_ids))
+        part = slice(0, size) if mode == "keep_start" else slice(len(whole.input_ids) - size, None)
+        learned = [id for id, bit in zip(whole.input_ids[part], whole.completion_mask[part], strict=True) if bit]
+        is_lost = not [id for id in learned if id != whole.input_ids[part][0]]
+        assert kept.input_ids == ([] if is_lost else whole.input_ids[part])
