@@ -102,8 +102,12 @@ def check(
     config: ConfigFile,
     overrides: Overrides = None,
     online: Annotated[bool, typer.Option("--online", help="ask the Hugging Face hub for what is not local")] = False,
+    data: Annotated[Optional[Path], typer.Option("--data", help="what `train --data` would train on")] = None,  # noqa: UP045
 ) -> None:
     """Find every mistake in a config, its files and its data, and print what was found. No model is loaded.
+
+    With --data a file of training rows is looked at instead: its first rows as they would be trained, and what of it
+    is left out or not read.
 
     `run` starts with the same check. Looked at: the schema, settings of plugins, names and values of settings of TRL,
     PEFT and vLLM, local model folders and their chat templates, all local rows and how they split, prompts against
@@ -112,6 +116,10 @@ def check(
     from synthloop.check import check_file
 
     with user_errors():
+        if data is not None:
+            arguments = ["--config", str(config), "--data", str(data), *(overrides or [])]
+            foreground(python("train.preview", *arguments), quiet=True)
+            return
         _, findings = check_file(config, overrides or [], online=online)
         say(str(findings))
         say(f"{config}: ok")

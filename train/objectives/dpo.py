@@ -84,6 +84,7 @@ def build_trainer(cfg: Config, args: Any, rows: list[Row]) -> tuple[Any, dict[st
     """
     columns, facts = prepare(cfg, args, rows)
     tokenizer = load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)
+    trainers.tell_first(show(tokenizer, columns, 0))
     return trainers.build(tokenised_trainer(), cfg, args, tokenizer, columns), facts
 
 

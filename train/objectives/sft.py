@@ -104,6 +104,7 @@ def build_trainer(cfg: Config, args: Any, rows: list[Row]) -> tuple[Any, dict[st
 
     columns, facts = prepare(cfg, args, rows)
     tokenizer = load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)
+    trainers.tell_first(show(tokenizer, columns, 0))
     trainer_class = SFTTrainer if "weights" not in columns else weighted_trainer()
     trainer = trainers.build(trainer_class, cfg, args, tokenizer, columns)
     return trainer, facts | describe_sequences(trainer.train_dataset)
