@@ -135,7 +135,8 @@ def fit(objective: ModuleType, config: ObjectiveConfig, args: Any, rows: list[An
     trained, trained_cpu = time.monotonic(), time.process_time()
     save_adapter(trainer, folder / "adapter")
     if state.is_main_process:
-        write_card(objective, config, len(rows), folder / "adapter")
+        num_trained = facts["rows"] - facts.get("lost_rows", 0) - facts.get("equal_rows", 0)
+        write_card(objective, config, num_trained, folder / "adapter")
     return {
         **facts,
         "trainable_parameters": num_trainable(trainer.model),

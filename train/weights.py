@@ -31,7 +31,8 @@ def token_weights(rows: Sequence[Row], tokens: Sequence[Tokens], args: Any) -> l
     Raises:
         UserError: no row that keeps a token to learn from has a weight, or `args` can't be combined with weights.
     """
-    if len({row.weight for row in rows}) < 2:
+    weights = {row.weight for row in rows}
+    if len(weights) == 1 and weights != {0}:
         return None
     refuse_unweightable(args)
     learns = sft_cut(args).learns

@@ -206,3 +206,46 @@ def test_a_folder_that_cannot_be_read_as_a_data_set(tmp_path: Path) -> None:
     (tmp_path / "train.parquet").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(UserError, match="cannot be loaded: "):
         list(open_task("jsonl", {"dataset": str(tmp_path), "scorer": "exact"}).load("train"))
+
+
+USER, REPLY = {"role": "user", "content": "2+2"}, {"role": "assistant", "content": "4"}
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"input": "2+2", "output": ""}, "an empty answer"),
+        ({"input": " ", "output": "4"}, "an empty problem"),
+        ({"messages": [], "output": "4"}, "an empty problem"),
+        ({"messages": [USER, {**REPLY, "weight": 0}]}, "an answer that is marked as not to be learned"),
+        ({"messages": [USER, {**REPLY, "train": False}]}, "an answer that is marked as not to be learned"),
+        ({"messages": [USER, REPLY], "label": False}, "an answer that `label` calls bad"),
+        ({"messages": [{"role": "system", "content": "Add."}, REPLY]}, "no turn of the user right before the output"),
+        ({"messages": [USER, {"role": "tool", "content": "4"}, REPLY]}, "no turn of the user right before the output"),
+    ],
+)
+def test_a_row_without_an_answer_to_learn_costs_itself_alone(
+    tmp_path: Path, row: dict[str, Any], why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = {"messages": [USER, REPLY]}
+    assert only(task_of(tmp_path, row, good, scorer="numeric")).completion == "4"
+    assert f"task: 'train': 1 row is left out: 1 with {why}" in caplog.text
+    with pytest.raises(UserError, match=f"no row of 'train' can be used. 2 rows are left out: 2 with {why}"):
+        list(task_of(tmp_path, row, row, scorer="numeric").load("train"))
+
+
+def test_labels_are_those_of_rows_that_are_used(tmp_path: Path) -> None:
+    rows = [
+        {"input": "a", "output": "yes"},
+        {"input": "b", "output": "no"},
+        {"input": "c", "output": "x", "label": False},
+    ]
+    task = task_of(tmp_path, *rows, scorer="choice", prompt="{{ labels | join('/') }}? {{ input }}")
+    assert [example.messages[0]["content"] for example in task.load("train")] == ["no/yes? a", "no/yes? b"]
+
+
+def test_a_verdict_that_the_task_reads_or_ignores_is_none(tmp_path: Path) -> None:
+    row = {"input": "Is it?", "output": "so", "label": "false", "rating": 2}
+    with pytest.raises(UserError, match=r"line 1: 'rating' is 2.*set task.ignore to a list with its name"):
+        only(task_of(tmp_path, {**row, "label": "true"}, scorer="exact"))
+    assert only(task_of(tmp_path, row, scorer="exact", slice="label", ignore=["rating"])).slice == "false"

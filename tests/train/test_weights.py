@@ -158,6 +158,8 @@ def test_weights_are_scaled_to_a_mean_of_1_over_the_tokens_of_the_loss() -> None
     tokens[1] = Tokens([1] * 5, [0] * 5)
     with pytest.raises(UserError, match="has weight 0"):
         token_weights(weighted(0, 1), tokens, Args)
+    with pytest.raises(UserError, match="has weight 0"):
+        token_weights(weighted(0, 0), tokens, Args)
     assert describe_weights(weighted(0, 1, 1, 2)) == {"zero_weight_rows": 1, "effective_rows": 3}
 
 

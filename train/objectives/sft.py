@@ -80,7 +80,7 @@ def prepare(cfg: Config, args: Any, rows: list[Row]) -> tuple[dict[str, Any], di
     weights = token_weights([row for row, _ in cut], kept, args)
     if weights is not None:
         columns["weights"] = weights
-        facts |= describe_weights(rows)
+        facts |= describe_weights([row for row, _ in cut])
     return columns, facts
 
 
