@@ -105,9 +105,7 @@ def check(
     data: Annotated[Optional[Path], typer.Option("--data", help="what `train --data` would train on")] = None,  # noqa: UP045
 ) -> None:
     """Find every mistake in a config, its files and its data, and print what was found. No model is loaded.
-
-    With --data a file of training rows is looked at instead: its first rows as they would be trained, and what of it
-    is left out or not read.
+    With --data: the first rows of a file as `train --data` would train on them, and what is left out or not read.
 
     `run` starts with the same check. Looked at: the schema, settings of plugins, names and values of settings of TRL,
     PEFT and vLLM, local model folders and their chat templates, all local rows and how they split, prompts against
@@ -117,9 +115,8 @@ def check(
 
     with user_errors():
         if data is not None:
-            arguments = ["--config", str(config), "--data", str(data), *(overrides or [])]
-            foreground(python("train.preview", *arguments), quiet=True)
-            return
+            where = ["--config", str(config), "--data", str(data), *(overrides or [])]
+            return foreground(python("train.preview", *where), quiet=True)
         _, findings = check_file(config, overrides or [], online=online)
         say(str(findings))
         say(f"{config}: ok")
