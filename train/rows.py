@@ -164,31 +164,56 @@ def _warn_of_special_tokens(tokenizer: Any, rows: Sequence[Row]) -> None:
 
 
 class Cut(NamedTuple):
-    """What `max_length` does to a row longer than it: 'start' or 'end' is kept of it, or it is split into pieces."""
+    """What `max_length` does to a row longer than it: 'start' or 'end' is kept of it, or it is split into 'pieces'.
+
+    In a 'stream' of all rows, cut wherever `max_length` is full, shorter rows are split too.
+    """
 
     max_length: int | None
-    keeps: Literal["start", "end", "pieces"] = "start"
+    keeps: Literal["start", "end", "pieces", "stream"] = "start"
+
+    @property
+    def splits(self) -> bool:
+        return self.keeps in ("pieces", "stream")
 
     def __call__(self, ids: list[int]) -> list[int]:
         """What is left of a row's `ids`, or of anything with an entry a token."""
-        if self.max_length is None or self.keeps == "pieces":
+        if self.max_length is None or self.splits:
             return ids
         return ids[-self.max_length :] if self.keeps == "end" else ids[: self.max_length]
 
     def learns(self, mask: Sequence[int]) -> int:
-        """How many tokens of a row with this `mask` are learned: the first of a sequence has none that predicts it."""
+        """How many tokens of a row with this `mask` are learned: the first of a sequence has none that predicts it.
+
+        In a stream that is the first of few rows, which is not looked at.
+        """
+        if self.keeps == "stream":
+            return sum(mask)
         step = self.max_length if self.keeps == "pieces" and self.max_length is not None else max(len(mask), 1)
         return sum(bit for place, bit in enumerate(mask) if place % step)
 
+    def num_split(self, lengths: Sequence[int]) -> int:
+        """How many rows of these lengths are trained in several sequences; of a stream, in the order given."""
+        size = self.max_length or sum(lengths)
+        if self.keeps == "pieces":
+            return sum(length > size for length in lengths)
+        count = start = 0
+        for place, length in enumerate(lengths if self.keeps == "stream" else ()):
+            start = start if place % ROWS_A_STREAM else 0
+            count += start // size != (start + length - 1) // size
+            start += length
+        return count
+
+
+ROWS_A_STREAM = 1000
+"""`wrapped` packs so many rows at once: the batch of `datasets.Dataset.map`."""
+
 
 def sft_cut(args: Any) -> Cut:
-    """How TRL cuts rows under an `SFTConfig`; packing does not read `truncation_mode`.
-
-    `wrapped` cuts wherever a pack ends; by the row alone it is not known where, so its pieces are taken as those of
-    `bfd_split`.
-    """
+    """How TRL cuts rows under an `SFTConfig`; packing does not read `truncation_mode`."""
     if args.packing:
-        return Cut(args.max_length, "start" if args.packing_strategy == "bfd" else "pieces")
+        strategies: dict[str, Any] = {"bfd_split": "pieces", "wrapped": "stream"}
+        return Cut(args.max_length, strategies.get(args.packing_strategy, "start"))
     return Cut(args.max_length, "end" if args.truncation_mode == "keep_end" else "start")
 
 
@@ -207,15 +232,15 @@ def describe_lengths(tokens: Sequence[Tokens], cut: Cut) -> dict[str, int]:
     Raises:
         UserError: every row is lost.
     """
+    lengths = [len(row.input_ids) for row in tokens]
     kept = cut_rows(tokens, cut)
-    long = sum(len(row.input_ids) > (cut.max_length or math.inf) for row in tokens)
     facts = {
         "rows": len(tokens),
-        "tokens": sum(len(row.input_ids) for row in tokens),
+        "tokens": sum(lengths),
         "completion_tokens": sum(sum(row.completion_mask) for row in tokens),
-        "longest_row": max(len(row.input_ids) for row in tokens),
-        "truncated_rows": 0 if cut.keeps == "pieces" else long,
-        "split_rows": long if cut.keeps == "pieces" else 0,
+        "longest_row": max(lengths),
+        "truncated_rows": 0 if cut.splits else sum(length > (cut.max_length or math.inf) for length in lengths),
+        "split_rows": cut.num_split(lengths),
         "lost_rows": sum(not row.input_ids for row in kept),
     }
     if facts["lost_rows"] == len(tokens):
@@ -223,19 +248,22 @@ def describe_lengths(tokens: Sequence[Tokens], cut: Cut) -> dict[str, int]:
             f"All {len(tokens)} prompts fill train.args.max_length={cut.max_length} and leave no completion to learn "
             f"from. Set train.args.max_length to {facts['longest_row']} (the longest row)."
         )
-    if long:
+    if changed := facts["truncated_rows"] + facts["split_rows"]:
         log.warning(
-            f"train: %d of %d rows are longer than train.args.max_length=%d and {_CUT[cut.keeps]} (the longest has %d "
-            "tokens); %d of them keep no completion and are left out.",
-            *(long, len(tokens), cut.max_length, facts["longest_row"], facts["lost_rows"]),
+            f"train: %d of %d rows {_CUT[cut.keeps]} (the longest has %d tokens); %d of them keep no completion and "
+            "are left out.",
+            *(changed, len(tokens), cut.max_length, facts["longest_row"], facts["lost_rows"]),
         )
     return facts
 
 
+_PIECES = "are trained in pieces, the later ones without what stands before them"
 _CUT = {
-    "start": "are cut",
-    "end": "lose their beginning, so that their prompt is not the one of inference",
-    "pieces": "are trained in pieces, the later ones without what stands before them",
+    "start": "are longer than train.args.max_length=%d and are cut",
+    "end": "are longer than train.args.max_length=%d and lose their beginning, so that their prompt is not the one of "
+    "inference",
+    "pieces": f"are longer than train.args.max_length=%d and {_PIECES}",
+    "stream": f"cross the end of a pack of train.args.max_length=%d and {_PIECES}",
 }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import accumulate
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -214,3 +215,23 @@ def test_without_packing_a_row_keeps_its_start_or_its_end(rows: Any, max_length:
         learned = [id for id, bit in zip(whole.input_ids[part], whole.completion_mask[part], strict=True) if bit]
         is_lost = not [id for id in learned if id != whole.input_ids[part][0]]
         assert kept.input_ids == ([] if is_lost else whole.input_ids[part])
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.integers(1, 9), min_size=1, max_size=8), st.integers(2, 12), st.sampled_from(["bfd_split", "wrapped"])
+)
+def test_rows_that_trl_trains_in_several_sequences_are_counted(lengths: Any, max_length: int, strategy: str) -> None:
+    from datasets import Dataset
+    from trl import pack_dataset
+
+    cut = sft_cut(SimpleNamespace(max_length=max_length, packing=True, packing_strategy=strategy))
+    ids = [[row] * length for row, length in enumerate(lengths)]
+    packs = pack_dataset(Dataset.from_dict({"input_ids": ids, "labels": ids}), max_length, strategy)
+    pieces: list[int] = []
+    for pack in packs:
+        starts = [0, *accumulate(pack.get("seq_lengths") or ())]
+        pieces += [pack["input_ids"][start] for start in starts if start < len(pack["input_ids"])]
+        if strategy == "wrapped":
+            pieces += sorted(set(pack["input_ids"][1:]) - {pack["input_ids"][0]})
+    assert cut.num_split(lengths) == sum(pieces.count(row) > 1 for row in range(len(lengths)))
