@@ -1,11 +1,13 @@
 """People look at samples: a queue to decide on, and what their decisions say of the filters.
 
     synthloop review runs/mine --round 2 --to queue.jsonl       half kept, half refused as wrong, drawn by a seeded hash
-    (write "keep" or "reject" as the `decision` of each line)
+    (write "keep" or "reject" as the `decision` of each line; a `completion` or `answer` that is almost right may be
+    corrected in its place and kept)
     synthloop review runs/mine --from queue.jsonl               into reviews.jsonl; prints how far the filters agree
 
 From the next round on what was rejected is no training data, what was kept though a filter refused it is, and the
-filter `review` refuses samples like the rejected ones.
+filter `review` refuses samples like the rejected ones. A corrected sample is trained on in its new words; it counts
+neither for nor against the filters.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from synthloop.screen import say
 from synthloop.store import Run, read_rows, write_rows
 
 DECISIONS = ("keep", "reject")
+CORRECTABLE = ("completion", "answer")
 
 
 def main(arguments: argparse.Namespace) -> None:
@@ -38,7 +41,8 @@ def main(arguments: argparse.Namespace) -> None:
         say(f"then: synthloop review {run.root} --from {arguments.to}")
         return
     taken = take(run, arguments.taken_from)
-    say(f"{len(taken)} decisions taken, {len(run.reviews())} in all.")
+    corrected = sum(bool(one.corrected) for one in taken)
+    say(f"{len(taken)} decisions taken, {corrected} of them with a correction; {len(run.reviews())} in all.")
     for name, rate in agreement(run).items():
         told = "no such sample" if rate["n"] == 0 else "{value:.2f} [{ci_low:.2f}, {ci_high:.2f}], n={n}".format(**rate)
         say(f"{name.replace('_', ' ')}: {told}")
@@ -102,42 +106,88 @@ def _shown(one: Candidate) -> dict[str, Any]:
     whole = problems.shown(one)
     conversation = {} if whole == one.input else {"conversation": whole}  # what `input` is the last turn of
     shown = {"id": one.id, "round": one.round, **conversation, "input": one.input}
-    return {**shown, "completion": one.completion, "answer": one.answer, "decision": "", "note": ""}
+    return {**shown, "completion": one.completion, "answer": one.answer, **_PERSONS}
+
+
+_PERSONS = {"decision": "", "note": ""}
+"""Fields of a line that a person fills in."""
 
 
 def take(run: Run, path: Path) -> list[Review]:
     """Add the decisions in `path` to the run; those that were taken. Lines without a decision are left open.
 
     Raises:
-        UserError: a line names no sample of this run, its decision is neither 'keep' nor 'reject', or another line
-            decides otherwise.
+        UserError: a line names no sample of this run, its decision is neither 'keep' nor 'reject', another line of the
+            sample says otherwise, or it changes what can't be corrected.
     """
-    known: dict[int, set[str]] = {}
+    known: dict[int, dict[str, Candidate]] = {}
     taken: dict[str, Review] = {}
     for number, row in read_jsonl(path):
         where = f"{path}, line {number}"
         id, round, decision = row.get("id"), row.get("round"), str(row.get("decision") or "").strip().lower()
-        if not decision:
-            continue
-        if decision not in DECISIONS:
+        if decision not in (*DECISIONS, ""):
             raise UserError(f"{where}: the decision is {decision!r}; expected 'keep', 'reject' or nothing.")
+        if not decision and not any(name in row for name in CORRECTABLE):
+            continue
         if type(round) is not int or round not in run.rounds():
             raise UserError(f"{where}: expected the `round` the sample is of, found {round!r}.")
         if round not in known:
             kept, refused = samples(run, round)
-            known[round] = {one.id for one in kept} | {one.candidate_id for one in refused}
+            known[round] = {one.id: one for one in [*kept, *(one.candidate for one in refused)] if one is not None}
         if not isinstance(id, str) or id not in known[round]:
             raise UserError(f"{where}: round {round} of {run.root} has no sample {id!r:.80} to decide on.")
-        if id in taken and taken[id].decision != decision:
-            raise UserError(f"{where}: {id} is '{decision}' here and '{taken[id].decision}' above. Leave one of them.")
-        taken[id] = Review(id=id, round=round, decision=decision, note=str(row.get("note") or ""))
+        corrected = correction(known[round][id], row, decision, where)
+        if not decision:
+            continue
+        said = Review(id=id, round=round, decision=decision, note=str(row.get("note") or ""), **corrected)
+        if taken.setdefault(id, said) != said:
+            raise UserError(f"{where}: {id} is '{decision}' here and {_differs(taken[id], said)}. Leave one of them.")
     write_rows(run.reviews_path, {**run.reviews(), **taken}.values())
     return list(taken.values())
 
 
+def _differs(before: Review, now: Review) -> str:
+    if before.decision != now.decision:
+        return f"'{before.decision}' above"
+    return f"above, with another {'correction' if before.corrected != now.corrected else 'note'}"
+
+
+def correction(sample: Candidate, row: dict[str, Any], decision: str, where: str) -> dict[str, str]:
+    """What a person wrote anew in a line of the queue; fields that the line does not have are as they were.
+
+    Raises:
+        UserError: something else of the sample was changed, it is corrected and not kept, or a correction is no text.
+    """
+    shown = _shown(sample)
+    there = [name for name in shown if name in row and name not in _PERSONS]
+    changed = [name for name in there if _as_text(row[name]) != _as_text(shown[name])]
+    if fixed := [name for name in changed if name not in CORRECTABLE]:
+        raise UserError(
+            f"{where}: '{fixed[0]}' of {sample.id} was changed, and only {' and '.join(CORRECTABLE)} can be corrected. "
+            "Put it back, or reject the sample."
+        )
+    if changed and decision != "keep":
+        raise UserError(
+            f"{where}: '{changed[0]}' of {sample.id} was changed and the decision is {decision!r}. Write keep to have "
+            "the correction taken, or put it back."
+        )
+    for name in changed:
+        if isinstance(row[name], bool) or not isinstance(row[name], str | int | float) or not str(row[name]).strip():
+            raise UserError(f"{where}: '{name}' of {sample.id} is {row[name]!r:.80}; expected the corrected text.")
+    return {name: str(row[name]) for name in changed}
+
+
+def _as_text(value: Any) -> str:
+    """A value as a spreadsheet may give it back: null as nothing, a text of digits as a number."""
+    return "" if value is None else str(value)
+
+
 def agreement(run: Run) -> dict[str, Any]:
-    """How often the filters keep what people keep and what they reject; each with n and a 95% Wilson interval."""
-    reviews = list(run.reviews().values())
+    """How often the filters keep what people keep and what they reject; each with n and a 95% Wilson interval.
+
+    A sample that was kept for its correction is in neither: as the filters saw it, it was not right.
+    """
+    reviews = [one for one in run.reviews().values() if not one.corrected]
     kept = {one.id for round in {one.round for one in reviews} for one in samples(run, round)[0]}
     return {
         f"filters_keep_what_people_{decision}": _rate([one.id in kept for one in reviews if one.decision == decision])

@@ -17,6 +17,7 @@ from synthloop.config import Config, PluginRef
 from synthloop.errors import UserError
 from synthloop.model_folder import load_tokenizer, text_config
 from synthloop.records import Example, Message
+from synthloop.screen import warnings_told
 from synthloop.splits import split_rows
 from synthloop.task import Task, open_task
 
@@ -89,16 +90,12 @@ def _absent_files(ref: PluginRef) -> Iterator[str]:
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
     """What is logged meanwhile, instead of printed."""
-    texts: list[str] = []
-    handler = logging.Handler()
-    handler.emit = lambda record: texts.append(record.getMessage())  # type: ignore[method-assign]
     logger = logging.getLogger("synthloop")
     propagate, logger.propagate = logger.propagate, False
-    logger.addHandler(handler)
     try:
-        yield texts
+        with warnings_told() as texts:
+            yield texts
     finally:
-        logger.removeHandler(handler)
         logger.propagate = propagate
 
 

@@ -82,8 +82,10 @@ def check(
     config: ConfigFile,
     overrides: Overrides = None,
     online: Annotated[bool, typer.Option("--online", help="ask the Hugging Face hub for what is not local")] = False,
+    data: Annotated[Optional[Path], typer.Option("--data", help="what `train --data` would train on")] = None,  # noqa: UP045
 ) -> None:
     """Find every mistake in a config, its files and its data, and print what was found. No model is loaded.
+    With --data: the first rows of a file as `train --data` would train on them, and what is left out or not read.
 
     `run` starts with the same check. Looked at: the schema, settings of plugins, names and values of settings of TRL,
     PEFT and vLLM, local model folders and their chat templates, all local rows and how they split, prompts against
@@ -92,6 +94,9 @@ def check(
     from synthloop.check import check_file
 
     with user_errors():
+        if data is not None:
+            where = ["--config", str(config), "--data", str(data), *(overrides or [])]
+            return foreground(python("train.preview", *where), quiet=True)
         _, findings = check_file(config, overrides or [], online=online)
         say(str(findings))
         say(f"{config}: ok")

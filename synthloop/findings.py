@@ -9,11 +9,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from synthloop import hub, upstream
+from synthloop.chat_template import read_chat_template
 from synthloop.check_data import Rows, context, num_tokens, prompt_sizes
-from synthloop.check_models import folders
+from synthloop.check_models import folders, tokenizer_folder
 from synthloop.check_recipes import Rehearsal
 from synthloop.config import Config
-from synthloop.records import Request
+from synthloop.records import Message, Request
+from synthloop.screen import shortened
 from synthloop.splits import HELD_OUT
 
 MAX_NAMED = 8
@@ -32,6 +34,7 @@ class Findings:
         self.mistakes = [f"'{one.path}': {answer.mistake}" for one, answer in said if answer.mistake]
         self.lines = [
             *_rows(rows),
+            *_first_row(config, rows),
             *_prompts(config, rows),
             *_round(config, rehearsal),
             *_training(config, rows),
@@ -71,6 +74,21 @@ def first(lines: Sequence[str]) -> list[str]:
 def _counts(counter: Counter[str]) -> str:
     named = ", ".join(f"{name} {number:,}" for name, number in counter.most_common(MAX_NAMED))
     return named if len(counter) <= MAX_NAMED else f"{named}, and {len(counter) - MAX_NAMED:,} more"
+
+
+def _first_row(config: Config, rows: Rows) -> Iterator[tuple[str, str]]:
+    """A real row as the student is trained on it, where its template is at hand: a wrong field shows at a glance."""
+    template = read_chat_template(tokenizer_folder(config.student))
+    if template is None or not rows.splits.get("train"):
+        return
+    first, kwargs = rows.splits["train"][0], config.student.settings.get("chat_template_kwargs") or {}
+    turns = [*first.messages, Message(role="assistant", content=first.completion)]
+    prompt = template.render(first.messages, generation_prompt=True, **kwargs)
+    completion = template.render(turns, generation_prompt=False, **kwargs)[len(prompt) :]
+    if completion.rstrip().endswith(first.completion.strip()):  # closed by the tokenizer's end token (chat.py)
+        completion += dict(template.tokens).get("eos_token", "")
+    yield "first row", f"prompt {shortened(prompt)}"
+    yield "", f"completion {shortened(completion)}"
 
 
 def _prompts(config: Config, rows: Rows) -> Iterator[tuple[str, str]]:

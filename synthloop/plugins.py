@@ -6,7 +6,7 @@
 | recipe    | generate/recipes    | `Config`, `run(seed, ctx)`                                             |
 | filter    | generate/filters    | `Config`, `check(cfg, batch, ctx)`                                     |
 | engine    | synthloop/engines   | `Config`, `open(cfg, adapter)`                                         |
-| objective | train/objectives    | `Config`, `read(path)`, `build_args(cfg)`, `build_trainer(cfg, args, rows)` |
+| objective | train/objectives    | `Config`, and the functions that `train/objectives/__init__.py` lists  |
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ REQUIRED: dict[Kind, tuple[str, ...]] = {
     "recipe": ("Config", "run"),
     "filter": ("Config", "check"),
     "engine": ("Config", "open"),
-    "objective": ("Config", "read", "build_args", "build_trainer"),
+    "objective": ("Config", "read", "build_args", "prepare", "show", "build_trainer"),
 }
 
 

@@ -161,12 +161,31 @@ class Rejection(Record):
 
 
 class Review(Record):
-    """A person's decision about one sample, kept or rejected by the filters (`synthloop review`)."""
+    """A person's decision about one sample, kept or rejected by the filters (`synthloop review`).
+
+    `completion` and `answer` are what the person wrote in place of the sample's, None where they left it as it is.
+    """
 
     id: str
     round: int
     decision: Literal["keep", "reject"]
     note: str = ""
+    completion: str | None = None
+    answer: str | None = None
+
+    @property
+    def corrected(self) -> dict[str, str]:
+        """The fields that the person wrote anew."""
+        fields = {"completion": self.completion, "answer": self.answer}
+        return {name: text for name, text in fields.items() if text is not None}
+
+    def correct(self, candidate: Candidate) -> Candidate:
+        """The sample with what the person wrote; what it had before is kept in its lineage."""
+        if not self.corrected:
+            return candidate
+        before = {name: getattr(candidate, name) for name in self.corrected}
+        lineage = {**candidate.lineage, "corrected": before}
+        return candidate.model_copy(update={**self.corrected, "lineage": lineage})
 
 
 class Row(Record):

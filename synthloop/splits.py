@@ -26,6 +26,7 @@ from synthloop.config import Config, Splits
 from synthloop.errors import UserError
 from synthloop.randomness import draw
 from synthloop.records import Example
+from synthloop.screen import warnings_told
 from synthloop.store import read_json, sha256, stage_settings, write_json, write_rows
 from synthloop.task import Task, open_task
 
@@ -46,13 +47,15 @@ def prepare(config: Config, root: Path) -> dict[str, Any]:
         record: dict[str, Any] = read_json(record_path)
         return record
     task = open_task(config.task.name, config.task.settings)
-    splits, notes = split(task, config.splits, config.seed)
+    with warnings_told() as told:
+        splits, notes = split(task, config.splits, config.seed)
     for name, rows in splits.items():
         write_rows(root / "data" / f"{name}.jsonl", rows)
     record = {
         "settings": stage_settings(config, "data"),
         "rows": {name: len(rows) for name, rows in splits.items()},
         "sha256": {name: sha256(root / "data" / f"{name}.jsonl") for name in splits},
+        "warnings": list(dict.fromkeys(told)),
         **notes,
     }
     write_json(record_path, record, sealed=True)

@@ -409,6 +409,8 @@ def test_it_prints_what_it_found(model: Path, tmp_path: Path) -> None:
     text = str(check_config(parse(Config, settings(model, task=task), "c.yaml"), "c.yaml"))
     assert "rows            train 28, probe 6, gate 6, test 1\n" in text
     assert "labels          0 14, 1 13, 2 13, me 1\n" in text
+    assert "  first row       prompt '<|user|>\\nwhat is " in text
+    assert "                  completion '" in text
     assert "of a context of 512" in text
     assert "512 seeds, about" in text
     assert "training        12 to 204 steps" in text

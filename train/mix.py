@@ -169,7 +169,7 @@ def replay_facts(policy: Mix, replay: Replay | None) -> dict[str, Any]:
     """What `mix.json` says of the file of `mix.replay`; nothing where there is none."""
     if replay is None:
         return {}
-    facts = {"available": len(replay.rows), "held_out": replay.held_out, "sha256": replay.sha256}
+    facts = {"available": len(replay.rows), "held_out": replay.held_out, "sha256": replay.sha256, **replay.unread}
     return {"replay": {"path": str(policy.replay), **facts}}
 
 

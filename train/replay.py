@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from synthloop import problems
+from synthloop.conversations import Unread
 from synthloop.errors import UserError
 from synthloop.records import Example, Row
 from synthloop.similarity import NearDuplicates
@@ -24,11 +25,12 @@ from train.rows import read_training_rows
 
 
 class Replay(NamedTuple):
-    """The rows of the file that may be drawn, how many are held out here, and the file's hash."""
+    """The rows of the file that may be drawn, how many are held out here, the file's hash, and what is not used."""
 
     rows: list[Row]
     held_out: int
     sha256: str
+    unread: dict[str, dict[str, int]]
 
 
 def read_replay(run: Run, path: Path, round: int) -> Replay:
@@ -38,14 +40,15 @@ def read_replay(run: Run, path: Path, round: int) -> Replay:
         UserError: no such file, a row that can't be read, no row that is not held out, or a file that is not the one
             an earlier round of this run drew from.
     """
-    rows = [replay_row(row) for row in read_training_rows(path)]
+    unread = Unread()
+    rows = [replay_row(row) for row in read_training_rows(path, unread)]
     digest = sha256(path)
     refuse_changed(run, path, digest, round)
     held_out = [one for name in HELD_OUT for one in read_rows(run.split(name), Example)]
     free = not_held_out(rows, held_out, run.config.splits.near_duplicate)
     if not free:
         raise UserError(f"mix.replay: all {len(rows)} rows of {path} are held out in this run. Name other rows.")
-    return Replay(free, len(rows) - len(free), digest)
+    return Replay(free, len(rows) - len(free), digest, unread.facts)
 
 
 def replay_row(row: Row) -> Row:

@@ -29,6 +29,7 @@ from pydantic import ValidationError
 from synthloop import card, plugins
 from synthloop.child import open_run, run_child, stage_parser
 from synthloop.config import Config, TrainJob, dump, parse
+from synthloop.conversations import Unread
 from synthloop.errors import UserError
 from synthloop.files import flush_tree
 from synthloop.folders import refuse_foreign
@@ -74,19 +75,22 @@ def train_round(arguments: argparse.Namespace) -> None:
         return
     data = stage.folder / "train.jsonl"
     objective, config = configure(run.config, stage.partial, derive_seed(run.config.seed, arguments.round, "train"))
-    rows = objective.read(data)
+    unread = Unread()
+    rows = objective.read(data, unread)
     args = objective.build_args(config)
     refuse_lone_process(run.config.train.accelerate, args.distributed_state.num_processes)
     with stage_writer(stage, [data], args.distributed_state) as out:
-        out.notes.update(fit(objective, config, args, rows, out.folder))
+        out.notes.update(fit(objective, config, args, rows, out.folder), **unread.facts)
 
 
 def train_file(arguments: argparse.Namespace) -> None:
     """Training by itself. Raises `UserError`."""
     job = read_job(arguments.config, arguments.overrides)
     objective, config = configure(job, arguments.output, job.seed)
-    rows = objective.read(arguments.data)
-    settings = {"settings": dump(job), "data": {"sha256": sha256(arguments.data), "rows": len(rows)}}
+    unread = Unread()
+    rows = objective.read(arguments.data, unread)
+    data = {"sha256": sha256(arguments.data), "rows": len(rows), **unread.facts}
+    settings = {"settings": dump(job), "data": data}
     if (arguments.output / "train.json").exists():
         refuse_other(arguments.output, settings)
         log.info("train: %s is already done.", arguments.output)
@@ -113,6 +117,7 @@ def fit(objective: ModuleType, config: ObjectiveConfig, args: Any, rows: list[An
     state = args.distributed_state
     started = time.monotonic()
     trainer, facts = objective.build_trainer(config, args, rows)
+    warn_of_precision(args, trainer.accelerator.mixed_precision)
     if "save_steps" not in config.args and "save_strategy" not in config.args:
         args.save_steps = interval(num_steps(trainer), args.logging_steps)
     trainer_log = TrainerLog(folder / "trainer_log.jsonl")
@@ -130,7 +135,8 @@ def fit(objective: ModuleType, config: ObjectiveConfig, args: Any, rows: list[An
     trained, trained_cpu = time.monotonic(), time.process_time()
     save_adapter(trainer, folder / "adapter")
     if state.is_main_process:
-        write_card(objective, config, len(rows), folder / "adapter")
+        num_trained = facts["rows"] - facts.get("lost_rows", 0) - facts.get("equal_rows", 0)
+        write_card(objective, config, num_trained, folder / "adapter")
     return {
         **facts,
         "trainable_parameters": num_trainable(trainer.model),
@@ -139,6 +145,7 @@ def fit(objective: ModuleType, config: ObjectiveConfig, args: Any, rows: list[An
         "final_loss": last_loss(trainer.state.log_history),
         "training_seed": args.seed,
         "devices": state.num_processes,
+        "mixed_precision": trainer.accelerator.mixed_precision,
         "resumed_from_step": 0 if checkpoint is None else int(checkpoint.name.removeprefix("checkpoint-")),
         "setup_seconds": round(ready - started, 3),
         "training_seconds": round(trained - ready, 3),
@@ -146,6 +153,17 @@ def fit(objective: ModuleType, config: ObjectiveConfig, args: Any, rows: list[An
         "samples_per_second": result.metrics["train_samples_per_second"],
         "versions": versions(),
     }
+
+
+def warn_of_precision(args: Any, used: str) -> None:
+    """Tell of a precision that Accelerate's config chose over `train.args`."""
+    asked = "bf16" if args.bf16 else "fp16" if args.fp16 else "no"
+    if used != asked:
+        log.warning(
+            "train: train.args asks for mixed precision '%s' and the accelerate config for '%s', which is used. Set "
+            "mixed_precision there, or train.args.bf16, so that they agree.",
+            *(asked, used),
+        )
 
 
 def num_trainable(model: Any) -> int:

@@ -13,6 +13,7 @@ from synthloop.mixing import MixOverride
 from synthloop.records import Candidate, Example, Rejection, Row
 from synthloop.store import Run, read_json, read_rows
 from train.replay import Replay, read_replay
+from train.rows import synthetic_row
 
 
 class Sources(NamedTuple):
@@ -58,20 +59,6 @@ def real_row(example: Example) -> Row:
     )
 
 
-def synthetic_row(candidate: Candidate) -> Row:
-    return Row(
-        id=candidate.id,
-        source="synthetic",
-        messages=candidate.messages,
-        completion=candidate.completion,
-        round=candidate.round,
-        depth=candidate.depth,
-        slice=candidate.slice,
-        rejected=candidate.rejected,
-        weight=candidate.weight,
-    )
-
-
 def weigh(row: Row, weights: Mapping[str, float], *names: str) -> Row:
     """`row` with its weight times that of the first of `names` that `weights` has."""
     found = [weights[name] for name in names if name in weights]
@@ -112,7 +99,8 @@ def curated_files(run: Run, round: int) -> list[Path]:
 def reviewed(run: Run, curated: list[Candidate], files: Sequence[Path]) -> tuple[list[Candidate], list[Path]]:
     """`curated` after people's decisions (`synthloop review`), and the files that were read for it.
 
-    What they reject goes; what they keep though a filter refused it comes in, in the order of the rounds.
+    What they reject goes; what they keep though a filter refused it comes in, in the order of the rounds. Where they
+    corrected a sample, it has their words.
     """
     reviews = run.reviews()
     if not reviews:
@@ -125,7 +113,8 @@ def reviewed(run: Run, curated: list[Candidate], files: Sequence[Path]) -> tuple
         if one.candidate is not None and one.candidate_id in reviews
     ]
     kept = [one for one in [*curated, *back] if one.id not in reviews or reviews[one.id].decision == "keep"]
-    return kept, [run.reviews_path, *refused]
+    corrected = [reviews[one.id].correct(one) if one.id in reviews else one for one in kept]
+    return corrected, [run.reviews_path, *refused]
 
 
 def read_override(run: Run, round: int) -> tuple[MixOverride | None, list[Path]]:

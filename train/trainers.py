@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Mapping
@@ -11,7 +12,10 @@ from pydantic import field_validator
 
 from synthloop import launch, upstream
 from synthloop.errors import UserError
+from synthloop.screen import shortened
 from train.objectives import ObjectiveConfig
+
+log = logging.getLogger("synthloop.train")
 
 OWNED = {
     "output_dir": "checkpoints go into the run directory (--output when train.run is used by itself)",
@@ -110,6 +114,12 @@ def build(trainer_class: Any, cfg: ObjectiveConfig, args: Any, tokenizer: Any, c
         )
     except (OSError, ValueError) as error:
         raise UserError(f"The trainer of '{cfg.model}' cannot be built: {error}") from error
+
+
+def tell_first(shown: Mapping[str, str]) -> None:
+    """Log the first row as it is trained: a wrong field or a missing end token shows at a glance."""
+    for name, text in shown.items():
+        log.info("train: first row, %s: %s", name, shortened(text))
 
 
 def _refuse_unsharded(cfg: ObjectiveConfig) -> None:

@@ -18,23 +18,25 @@ from typing import Any
 
 from synthloop.errors import UserError
 from synthloop.records import Row
-from train.rows import Tokens
+from train.rows import Tokens, sft_cut
 
 
 def token_weights(rows: Sequence[Row], tokens: Sequence[Tokens], args: Any) -> list[list[float]] | None:
     """For each row, its scaled weight once a token; None where all rows weigh the same.
 
     Args:
-        args: the `SFTConfig`, for what the loss is on.
+        tokens: as they are trained, after `max_length` has cut them; the mask is 1 where the loss is.
+        args: the `SFTConfig`.
 
     Raises:
         UserError: no row that keeps a token to learn from has a weight, or `args` can't be combined with weights.
     """
-    if len({row.weight for row in rows}) < 2:
+    weights = {row.weight for row in rows}
+    if len(weights) == 1 and weights != {0}:
         return None
     refuse_unweightable(args)
-    masks = [one.completion_mask[: args.max_length] for one in tokens]
-    counts = [sum(mask) if args.completion_only_loss else len(mask) for mask in masks]
+    learns = sft_cut(args).learns
+    counts = [learns(one.completion_mask) for one in tokens]
     total = sum(row.weight * count for row, count in zip(rows, counts, strict=True))
     if total == 0:
         raise UserError("Every row that has a completion to learn from has weight 0. Give some a positive `weight`.")
@@ -72,7 +74,6 @@ class WeightedCollator:
         import torch
 
         batch: dict[str, Any] = self._collator(examples)
-        # Truncation cuts `input_ids` and `labels` alone; within a row all weights are the same.
         rows = [one["weights"][: len(one["input_ids"])] for one in examples]
         if self._collator.padding_free:
             rows = [list(chain.from_iterable(rows))]

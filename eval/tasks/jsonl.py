@@ -17,7 +17,8 @@ One row, {"question": "2 + 2?", "solution": "2 + 2 = 4", "answer": 4}, becomes
     input  2 + 2?      completion  2 + 2 = 4      answer  4
 
 `instruction` is Alpaca's, and is followed by an empty line and `input` where that says anything. `messages` are chat
-turns (`role`, `content`) that end with the user's, or with the assistant's, which then is the output. They are shown
+turns (`role`, `content`) that end with the user's, or with the assistant's, which then is the output. Rows without an
+answer to learn are left out and counted (`synthloop/conversations.py`). Turns are shown
 to the student as they are, with `system` in front of those that have no system turn. `prompt` and `system` render what
 a teacher writes from them, which has a single user turn.
 """
@@ -35,7 +36,16 @@ from pydantic import field_validator, model_validator
 
 from eval.scoring import SCORERS, Scorer, alike, named_scorer, only_number, refuse_alike, stated_number
 from eval.tasks._sources import SplitConfig, hub_rows, local_rows
-from synthloop.conversations import OUTPUTS, Conversation, Unread, field, read_conversation, text_field
+from synthloop.conversations import (
+    OUTPUTS,
+    Conversation,
+    LeftOut,
+    Unread,
+    field,
+    heed_verdict,
+    read_conversation,
+    text_field,
+)
 from synthloop.errors import UserError, did_you_mean
 from synthloop.plugins import RoleName
 from synthloop.records import Example, Message, Score
@@ -47,6 +57,8 @@ _REMEDY = (
     "Join it into the field of the problem (task.input=instruction does that for Alpaca's), or write the row as "
     "`messages`. Where it is no part of it, set task.ignore to a list with its name."
 )
+
+_VERDICT_REMEDY = "Where the field says something else, set task.ignore to a list with its name."
 
 log = logging.getLogger("synthloop.task")
 
@@ -104,8 +116,8 @@ class Config(SplitConfig):
         if self.labels or self.scorer != "choice":
             refuse_alike(Counter(self.labels), "Leave one of them out of task.labels.")
             return self.labels
-        rows = (located for split in ("train", "validation", "test") for located in _rows(self, split))
-        counts = Counter(_answer(self, row, where, _read(self, row, where)) for where, row in rows)
+        rows = (one for split in ("train", "validation", "test") for one in _conversations(self, split, Unread()))
+        counts = Counter(_answer(self, row, where, said) for where, row, said in rows)
         refuse_alike(counts, "Write {one!r} in all rows.")
         return tuple(sorted(counts))
 
@@ -122,20 +134,20 @@ class _NoNumber(UserError):
 
 
 def load(cfg: Config, split: str) -> Iterator[Example]:
-    """The rows of the split, in file order. Rows whose own output the scorer calls wrong, and fields that are not read,
-    are counted and warned of.
+    """The rows of the split, in file order. Rows whose own output the scorer calls wrong, rows that are left out, and
+    fields that are not read, are counted and warned of.
 
     Raises:
         UserError: a file is missing, empty or does not parse, a field is missing or of another kind (file and line are
             named), an answer that no reply could equal, a numeric answer that is no number (with their count), or a
-            split whose every output is wrong.
+            split whose every row is left out, or every output wrong.
     """
     rows, wrong, unread = 0, [], Unread()
     slices: Counter[str] = Counter()
     no_numbers: list[_NoNumber] = []
-    for where, row in _rows(cfg, split):
+    for where, row, said in _conversations(cfg, split, unread):
         try:
-            example = _example(cfg, row, where, unread)
+            example = _example(cfg, row, where, said)
         except _NoNumber as error:
             no_numbers.append(error)
             continue
@@ -148,6 +160,10 @@ def load(cfg: Config, split: str) -> Iterator[Example]:
             wrong.append(f"{where}: {example.completion[-80:]!r} against the answer {example.answer!r}")
         yield example
     _refuse(no_numbers, split, rows)
+    if unread.left_out and not rows:
+        raise UserError(f"task: no row of '{split}' can be used. {unread.left_out}.")
+    if unread.left_out:
+        log.warning("task: '%s': %s.", split, unread.left_out)
     if str(unread):
         log.warning("task: fields of '%s' that are not read: %s. Name them in task.ignore if so meant.", split, unread)
     _warn_of_slices(slices, split)
@@ -184,6 +200,23 @@ def _rows(cfg: Config, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
         yield from hub_rows(cfg, name) if cfg.dataset is not None else local_rows(cfg.file(name))
 
 
+def _conversations(cfg: Config, split: str, unread: Unread) -> Iterator[tuple[str, dict[str, Any], Conversation]]:
+    """(where, row, what it says) of each row of a split that has an answer to learn; the others count in `unread`."""
+    others = {cfg.answer or "answer", cfg.slice or "slice", *cfg.ignore}
+    for where, row in _rows(cfg, split):
+        try:
+            said = _read(cfg, row, where)
+            heeded = heed_verdict(row, said.read | others, where, _VERDICT_REMEDY)
+            role = said.turns[-2]["role"]
+            if role != "user":
+                raise LeftOut(f"no turn of the user right before the output (but one of the {role})")
+        except LeftOut as why:
+            unread.leave_out(why, where)
+            continue
+        unread.add(row, said.read | others | heeded, where, _REMEDY)
+        yield where, row, said
+
+
 def _read(cfg: Config, row: dict[str, Any], where: str) -> Conversation:
     """The row's conversation; for scorer `json` an output that is not text is written as JSON."""
     if cfg.scorer == "json":
@@ -197,23 +230,17 @@ def _json(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _example(cfg: Config, row: dict[str, Any], where: str, unread: Unread) -> Example:
-    found = _read(cfg, row, where)
-    others = {name for name in (cfg.answer or "answer", cfg.slice or "slice", *cfg.ignore) if name is not None}
-    unread.add(row, found.read | others, where, _REMEDY)
-    *shown, reply = found.turns
-    if shown[-1]["role"] != "user":
-        roles = [turn["role"] for turn in shown]
-        raise UserError(f"{where}: the turns before the output should end with the user's; found {roles}.")
+def _example(cfg: Config, row: dict[str, Any], where: str, said: Conversation) -> Example:
+    *shown, reply = said.turns
     group = row.get("slice") if cfg.slice is None else field(row, cfg.slice, where)
     example = make_example(
         cfg,
         input=shown[-1]["content"],
         completion=reply["content"],
-        answer=_answer(cfg, row, where, found),
+        answer=_answer(cfg, row, where, said),
         slice=None if group is None else str(group),
     )
-    return _with_turns(cfg, example, shown) if found.is_chat else example
+    return _with_turns(cfg, example, shown) if said.is_chat else example
 
 
 def _with_turns(cfg: Config, example: Example, turns: Sequence[Message]) -> Example:

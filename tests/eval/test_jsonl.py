@@ -99,7 +99,6 @@ def test_choice_reads_its_labels_from_the_data(tmp_path: Path) -> None:
         ("[1]", r"t.jsonl, line 2: expected a JSON object, found list"),
         ({"text": "a", "output": "4"}, r"line 2: none of the fields messages, .*has: text, output"),
         ({"input": "a"}, r"line 2: none of the fields output, .*has: input"),
-        ({"input": " ", "output": "4"}, r"line 2: the field 'input' is blank"),
         ({"input": "a", "output": ["4"]}, r"line 2: 'output' should hold turns of `role` .* found '4'"),
         ({"input": "a", "output": "none"}, r"line 2: scorer 'numeric' finds no answer in the output 'none'"),
         (
@@ -107,10 +106,6 @@ def test_choice_reads_its_labels_from_the_data(tmp_path: Path) -> None:
             r"1 of 2 answers of 'train' are not one number .*line 2: 'four'\. Write",
         ),
         ({"messages": [{"role": "user"}], "output": "4"}, r"line 2: 'messages' should hold turns of `role`"),
-        (
-            {"messages": [], "output": "4"},
-            r"line 2: expected a conversation that ends with an assistant turn.*found \['assi",
-        ),
         ({"messages": [{"role": "assistant", "content": "4"}]}, r"line 2: expected a conversation that ends"),
     ],
 )
@@ -280,3 +275,46 @@ def test_labels_and_slices_that_look_the_same(tmp_path: Path, caplog: pytest.Log
     assert (
         "slices of 'train' that differ in case, width or spaces only are scored apart: 'Sums' (1 rows)" in caplog.text
     )
+
+
+USER, REPLY = {"role": "user", "content": "2+2"}, {"role": "assistant", "content": "4"}
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ({"input": "2+2", "output": ""}, "an empty answer"),
+        ({"input": " ", "output": "4"}, "an empty problem"),
+        ({"messages": [], "output": "4"}, "an empty problem"),
+        ({"messages": [USER, {**REPLY, "weight": 0}]}, "an answer that is marked as not to be learned"),
+        ({"messages": [USER, {**REPLY, "train": False}]}, "an answer that is marked as not to be learned"),
+        ({"messages": [USER, REPLY], "label": False}, "an answer that `label` calls bad"),
+        ({"messages": [{"role": "system", "content": "Add."}, REPLY]}, "no turn of the user right before the output"),
+        ({"messages": [USER, {"role": "tool", "content": "4"}, REPLY]}, "no turn of the user right before the output"),
+    ],
+)
+def test_a_row_without_an_answer_to_learn_costs_itself_alone(
+    tmp_path: Path, row: dict[str, Any], why: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = {"messages": [USER, REPLY]}
+    assert only(task_of(tmp_path, row, good, scorer="numeric")).completion == "4"
+    assert f"task: 'train': 1 row is left out: 1 with {why}" in caplog.text
+    with pytest.raises(UserError, match=f"no row of 'train' can be used. 2 rows are left out: 2 with {why}"):
+        list(task_of(tmp_path, row, row, scorer="numeric").load("train"))
+
+
+def test_labels_are_those_of_rows_that_are_used(tmp_path: Path) -> None:
+    rows = [
+        {"input": "a", "output": "yes"},
+        {"input": "b", "output": "no"},
+        {"input": "c", "output": "x", "label": False},
+    ]
+    task = task_of(tmp_path, *rows, scorer="choice", prompt="{{ labels | join('/') }}? {{ input }}")
+    assert [example.messages[0]["content"] for example in task.load("train")] == ["no/yes? a", "no/yes? b"]
+
+
+def test_a_verdict_that_the_task_reads_or_ignores_is_none(tmp_path: Path) -> None:
+    row = {"input": "Is it?", "output": "so", "label": "false", "rating": 2}
+    with pytest.raises(UserError, match=r"line 1: 'rating' is 2.*set task.ignore to a list with its name"):
+        only(task_of(tmp_path, {**row, "label": "true"}, scorer="exact"))
+    assert only(task_of(tmp_path, row, scorer="exact", slice="label", ignore=["rating"])).slice == "false"

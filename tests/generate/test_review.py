@@ -6,6 +6,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from generate import review
 from generate.curation import FilterContext
@@ -86,6 +88,41 @@ def test_decisions_enter_the_mix_the_filter_and_the_agreement(run: Run, tmp_path
     assert first.keep, "a round is not judged by what people said after it"
 
 
+def test_a_correction_is_trained_on_in_place_of_what_was_written(run: Run, tmp_path: Path) -> None:
+    queue = tmp_path / "q.jsonl"
+    review.export(run, 1, queue, 100)
+    lines = {number(line["id"]): line for line in map(json.loads, queue.read_text().splitlines())}
+    lines[2] |= {"decision": "keep", "completion": "They are 12 in all.", "answer": 12}
+    lines[11] |= {"decision": "keep", "completion": "None is left."}
+    lines[3] |= {"decision": "keep", "answer": int(lines[3]["answer"]) if lines[3]["answer"] else ""}
+    queue.write_text("".join(json.dumps(line) + "\n" for line in lines.values()))
+    assert len(review.take(run, queue)) == 3
+    kept, _ = reviewed(run, [rows.candidate(n) for n in range(10)], [run.round_dir(1) / "curated.jsonl"])
+    found = {number(one.id): one for one in kept}
+    assert (found[2].completion, found[2].answer) == ("They are 12 in all.", "12")
+    assert found[2].lineage["corrected"] == {
+        name: getattr(rows.candidate(2), name) for name in ("completion", "answer")
+    }
+    assert (found[11].completion, found[11].answer) == ("None is left.", rows.candidate(11).answer)
+    assert found[3] == rows.candidate(3), "a number in place of its digits is no correction"
+    told = review.agreement(run)
+    assert told["filters_keep_what_people_keep"]["n"] == 1, "what had to be corrected was not right as it was"
+
+
+@given(st.sampled_from(["keep", "reject", ""]), st.sets(st.sampled_from(["completion", "answer", "input"])))
+def test_no_change_of_a_line_is_lost(decision: str, changed: set[str]) -> None:
+    """It is taken as a correction, or it is refused."""
+    sample = rows.candidate(1)
+    line = review._shown(sample) | dict.fromkeys(changed, "changed")
+    try:
+        taken = review.correction(sample, line, decision, "x")
+    except UserError:
+        assert changed
+        assert decision != "keep" or "input" in changed
+    else:
+        assert taken == dict.fromkeys(changed, "changed")
+
+
 def test_a_line_without_a_decision_is_left_open(run: Run, tmp_path: Path) -> None:
     lines = [{"id": rows.candidate(n).id, "round": 1, "decision": open} for n, open in enumerate(("", None, " "))]
     (tmp_path / "q.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -111,6 +148,24 @@ def test_a_later_decision_replaces_an_earlier_one(run: Run, tmp_path: Path) -> N
         ({"id": "r001-repair-00003", "round": True, "decision": "keep"}, "found True"),
         ({"id": ["r001-repair-00003"], "round": 1, "decision": "keep"}, "has no sample"),
         ({"id": "r001-repair-00003", "round": 1, "decision": "reject"}, "line 2: .* is 'reject' here and 'keep' above"),
+        (
+            {"id": "r001-repair-00003", "round": 1, "decision": "keep", "completion": "13"},
+            "above, with another correction",
+        ),
+        (
+            {"id": "r001-repair-00004", "round": 1, "decision": "keep", "input": "2 + 2?"},
+            "'input' of .* was changed, and",
+        ),
+        (
+            {"id": "r001-repair-00004", "round": 1, "decision": "reject", "answer": "99"},
+            "decision is 'reject'. Write keep",
+        ),
+        (
+            {"id": "r001-repair-00004", "round": 1, "decision": "", "completion": "5"},
+            "decision is ''. Write keep to have",
+        ),
+        ({"id": "r001-repair-00004", "round": 1, "decision": "keep", "completion": " "}, "expected the corrected text"),
+        ({"id": "r001-repair-00004", "round": 1, "decision": "keep", "answer": [5]}, "expected the corrected text"),
         ({"id": "r001-repair-00004", "round": 1, "decision": "keep", "note": "\ud800"}, "line 2: .*surrogate pair"),
     ],
 )

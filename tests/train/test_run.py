@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,7 +20,7 @@ from synthloop.store import write_rows
 from tests.train.jobs import example_rows, write_data, write_job
 from tests.train.test_mix_stage import make_run
 from train.checkpoints import interval, latest_complete, remove_incomplete
-from train.run import folder_writer, refuse_other
+from train.run import folder_writer, refuse_other, warn_of_precision
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -112,12 +113,22 @@ def test_the_stage_keeps_its_files_and_record(tiny_model: Path, tmp_path: Path) 
     assert record["steps"] == 3
     assert record["rows"] == 12
     assert record["truncated_rows"] > 0
+    assert record["mixed_precision"] == "no"
+    assert 0 < record["learned_tokens"] < record["completion_tokens"]
     assert "adapter/adapter_model.safetensors" in record["outputs"]
     assert len((run.round_dir(1) / "trainer_log.jsonl").read_text().splitlines()) == 3
     adapter = run.adapter(1)
     assert adapter is not None
     assert not (adapter / "training_args.bin").exists()
     assert "already done" in finish(start(command))
+
+
+def test_a_precision_that_accelerate_chose_over_the_arguments_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    arguments = SimpleNamespace(bf16=False, fp16=False)
+    warn_of_precision(arguments, "no")
+    assert caplog.text == ""
+    warn_of_precision(arguments, "bf16")
+    assert "train.args asks for mixed precision 'no' and the accelerate config for 'bf16', which is used" in caplog.text
 
 
 @pytest.mark.slow

@@ -10,9 +10,11 @@ from pydantic import ValidationError
 
 from synthloop.chat import completion_ids, load_tokenizer
 from synthloop.errors import UserError
+from synthloop.records import Message
 from synthloop.upstream import accepted
 from tests.train.jobs import example_rows
 from train.objectives import sft
+from train.rows import tokenise
 
 
 def build(model: Path, folder: Path, *, count: int = 16, **settings: Any) -> Any:
@@ -58,6 +60,43 @@ def test_it_trains_on_what_trl_would_make_of_the_same_conversations(tiny_model: 
     assert ours["labels"][:] == theirs["labels"][:]
 
 
+LONG = Message(role="user", content="apples " * 80)
+CUTS: dict[str, dict[str, Any]] = {
+    "keep_start": {},
+    "keep_end": {"truncation_mode": "keep_end"},
+    "bfd": {"packing": True},
+    "bfd_split": {"packing": True, "packing_strategy": "bfd_split"},
+    "wrapped": {"packing": True, "packing_strategy": "wrapped"},
+    "whole_text": {"completion_only_loss": False},
+}
+
+
+@pytest.mark.filterwarnings("ignore:The `'keep_end'`:FutureWarning")
+@pytest.mark.parametrize("name", CUTS)
+def test_what_max_length_leaves_is_counted_as_trl_trains_it(tiny_model: Path, tmp_path: Path, name: str) -> None:
+    """Against TRL given the whole rows; only packs without a label are missing, where a lost row would make one."""
+    from datasets import Dataset
+    from trl import SFTTrainer
+
+    rows = [*example_rows(5), example_rows(1)[0].model_copy(update={"messages": (LONG,)})]
+    config = sft.Config(
+        model=str(tiny_model), output_dir=tmp_path, args={"max_length": 64, **CUTS[name]}, lora={"r": 4}
+    )
+    ours, facts = sft.build_trainer(config, sft.build_args(config), rows)
+    tokens = tokenise(load_tokenizer(str(tiny_model)), rows)
+    columns = {field: [getattr(one, field) for one in tokens] for field in ("input_ids", "completion_mask")}
+    theirs = SFTTrainer(model=str(tiny_model), args=sft.build_args(config), train_dataset=Dataset.from_dict(columns))
+    expected = [row["labels"] for row in theirs.train_dataset if any(id != -100 for id in row["labels"])]
+    found = [row["labels"] for row in ours.train_dataset if any(id != -100 for id in row["labels"])]
+    assert found == expected
+    batches = [theirs.data_collator([row])["labels"] for row in theirs.train_dataset]
+    assert facts["learned_tokens"] == sum(int((labels[:, 1:] != -100).sum()) for labels in batches)
+    assert facts["sequences"] == len(ours.train_dataset)
+    assert facts["lost_rows"] == (1 if name in ("keep_start", "bfd") else 0)
+    assert facts["truncated_rows"] + facts["split_rows"] >= 1
+    assert facts["empty_sequences"] == len(ours.train_dataset) - len(found)
+
+
 def test_packed_rows_do_not_see_one_another(tiny_model: Path, tmp_path: Path) -> None:
     """A row has the same logits alone and behind another in a pack: SDPA masks them too, not only FlashAttention."""
     import torch
@@ -97,6 +136,8 @@ def test_qlora_trains_on_nf4_weights_on_a_cpu(tiny_model: Path, tmp_path: Path) 
         ({"args": {"lerning_rate": 1}}, "Did you mean 'learning_rate'?"),
         ({"args": {"output_dir": "x"}}, "'output_dir' cannot be set: checkpoints go into the run directory"),
         ({"args": {"seed": 1}}, "'seed' cannot be set"),
+        ({"args": {"packing": True, "max_length": None}}, "`max_length` tokens, which is null"),
+        ({"args": {"packing": True, "truncation_mode": "keep_end"}}, "'truncation_mode' is not read by TRL"),
         ({"lora": {"rank": 8}}, "unknown key 'rank' of peft.LoraConfig"),
         ({"quantization": {"load_in_4bits": True}}, "Did you mean 'load_in_4bit'?"),
     ],

@@ -18,9 +18,12 @@ from train.objectives import sft
 from train.rows import Tokens, read_training_rows
 from train.weights import describe_weights, token_weights
 
+pytestmark = pytest.mark.filterwarnings("ignore:The `'keep_end'`:FutureWarning")
+
 LAYOUTS = {
     "padded": {},
     "cut": {"max_length": 60},
+    "keep_end": {"max_length": 60, "truncation_mode": "keep_end"},
     "packed": {"packing": True, "max_length": 128},
     "split": {"packing": True, "packing_strategy": "bfd_split", "max_length": 60},
     "padding_free": {"padding_free": True, "max_length": None},
@@ -142,18 +145,21 @@ def test_losses_that_weights_cannot_scale_are_refused(
 
 
 class Args:
-    loss_type, label_smoothing_factor, completion_only_loss, max_length = "nll", 0.0, True, 5
+    loss_type, label_smoothing_factor, completion_only_loss = "nll", 0.0, True
+    max_length, packing, truncation_mode = 5, False, "keep_start"
 
 
 def test_weights_are_scaled_to_a_mean_of_1_over_the_tokens_of_the_loss() -> None:
-    tokens = [Tokens([1] * 4, [0, 1, 1, 1]), Tokens([1] * 6, [0, 0, 0, 0, 1, 1])]
+    tokens = [Tokens([1] * 4, [0, 1, 1, 1]), Tokens([1] * 5, [0, 0, 0, 0, 1])]
     rows = weighted(1, 3)
-    # The second row keeps one token: the mean of (1, 1, 1, 3) is 1.5.
-    assert token_weights(rows, tokens, Args) == [[1 / 1.5] * 4, [3 / 1.5] * 6]
+    # The second row has one token: the mean of (1, 1, 1, 3) is 1.5.
+    assert token_weights(rows, tokens, Args) == [[1 / 1.5] * 4, [3 / 1.5] * 5]
     assert token_weights(weighted(2, 2), tokens, Args) is None
-    tokens[1] = Tokens([1] * 6, [0] * 6)
+    tokens[1] = Tokens([1] * 5, [0] * 5)
     with pytest.raises(UserError, match="has weight 0"):
         token_weights(weighted(0, 1), tokens, Args)
+    with pytest.raises(UserError, match="has weight 0"):
+        token_weights(weighted(0, 0), tokens, Args)
     assert describe_weights(weighted(0, 1, 1, 2)) == {"zero_weight_rows": 1, "effective_rows": 3}
 
 
@@ -167,6 +173,6 @@ def test_a_users_line_may_carry_a_weight(tmp_path: Path) -> None:
     assert read() == [1.0, 1.0]
     assert read(weight=2) == [2.0, 2.0]
     assert read(weight=0) == [0.0, 0.0]
-    for bad in (-1, "2", None, True, float("nan"), float("inf")):
+    for bad in (-1, "2", True, float("nan"), float("inf")):
         with pytest.raises(UserError, match="line 1: ('weight' should be a number of 0 or more|NaN|Infinity)"):
             read(weight=bad)

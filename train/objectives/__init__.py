@@ -4,11 +4,14 @@ An objective module provides
 
     class Config(ObjectiveConfig)                            its settings; refuses what it cannot honour
     Row                                                      the record it trains on
-    read(path) -> list[Row]                                  rows of the loop or of a user's JSONL; raises UserError
+    read(path, unread) -> list[Row]                          rows of the loop or of a user's JSONL; raises UserError.
+                                                             What it does not use it counts in `unread`
     build_args(cfg) -> TrainingArguments                     before anything is loaded; joins the process group
+    prepare(cfg, args, rows) -> (columns, facts)             the rows as they are trained; a tokenizer is loaded
+    show(tokenizer, columns, place) -> {name: text}          one of them, to be read by a person
     build_trainer(cfg, args, rows) -> (Trainer, facts)       ready to train; facts go into the stage's record
 
-Only the last two import torch.
+Only `build_args` and `build_trainer` import torch.
 """
 
 from __future__ import annotations

@@ -16,18 +16,17 @@ set has TRL's default, save those in `build_args`.
 
 from __future__ import annotations
 
-import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import field_validator
 
 from synthloop.chat import load_tokenizer
+from synthloop.conversations import Unread
 from synthloop.records import Row
 from train import trainers
-from train.pairs import describe_pairs, read_pairs, tokenise_pairs
-
-log = logging.getLogger("synthloop.train")
+from train.pairs import PairTokens, cut_pairs, describe_pairs, read_pairs, tokenise_pairs
 
 OWNED = {
     **trainers.OWNED,
@@ -47,9 +46,9 @@ class Config(trainers.TrainerConfig):
         return trainers.check_args(args, OWNED, "dpo_config")
 
 
-def read(path: Path) -> list[Row]:
-    """The pairs of `path`. Raises `UserError`."""
-    return read_pairs(path)
+def read(path: Path, unread: Unread | None = None) -> list[Row]:
+    """The pairs of `path`; what of it is not used is counted in `unread`. Raises `UserError`."""
+    return read_pairs(path, unread)
 
 
 def build_args(cfg: Config) -> Any:
@@ -59,21 +58,33 @@ def build_args(cfg: Config) -> Any:
     return trainers.training_args(DPOConfig, cfg)
 
 
-def build_trainer(cfg: Config, args: Any, rows: list[Row]) -> tuple[Any, dict[str, int]]:
-    """(trl.DPOTrainer, counts of rows and tokens), ready to train; the model is loaded here.
+def prepare(cfg: Config, args: Any, rows: list[Row]) -> tuple[dict[str, Any], dict[str, int]]:
+    """(columns as TRL takes them, counts): the pairs as they are trained, cut, without those that teach nothing.
 
     Raises:
-        UserError: no tokenizer or model at `cfg.model`, a bad LoRA or quantization setting, or rows that all exceed
-            `max_length`.
+        UserError: no tokenizer at `cfg.model`, or no pair that `max_length` leaves a difference.
     """
     tokenizer = load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)
     pairs = tokenise_pairs(tokenizer, rows, **cfg.chat_template_kwargs)
     facts = describe_pairs(pairs, args.max_length)
-    whole = [one for one in pairs if args.max_length is None or len(one.prompt_ids) < args.max_length]
-    columns = {field: [getattr(one, field) for one in whole] for field in ("prompt_ids", "chosen_ids", "rejected_ids")}
-    if len({row.weight for row in rows}) > 1:
-        weighted = sum(row.weight != 1 for row in rows)
-        log.warning("train: %d of %d rows have a weight other than 1, which dpo does not use.", weighted, len(rows))
+    kept = cut_pairs(pairs, args.max_length)
+    return {field: [getattr(one, field) for one in kept] for field in PairTokens._fields}, facts
+
+
+def show(tokenizer: Any, columns: Mapping[str, Any], place: int) -> dict[str, str]:
+    """The text of a prepared pair, special tokens included."""
+    return {field.removesuffix("_ids"): tokenizer.decode(columns[field][place]) for field in PairTokens._fields}
+
+
+def build_trainer(cfg: Config, args: Any, rows: list[Row]) -> tuple[Any, dict[str, int]]:
+    """(trl.DPOTrainer, counts of rows and tokens), ready to train; the model is loaded here.
+
+    Raises:
+        UserError: as `prepare`, or no model at `cfg.model`, or a bad LoRA or quantization setting.
+    """
+    columns, facts = prepare(cfg, args, rows)
+    tokenizer = load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)
+    trainers.tell_first(show(tokenizer, columns, 0))
     return trainers.build(tokenised_trainer(), cfg, args, tokenizer, columns), facts
 
 

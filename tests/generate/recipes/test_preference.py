@@ -98,6 +98,7 @@ NO_GRADE = (
     ("seed", "replies", "reason"),
     [
         (TRAIN, ["#### 7", "#### 7"], "too few answers: fewer than two are whole and different"),
+        (TRAIN, ["#### 7", " #### 7\n"], "too few answers: fewer than two are whole and different"),
         (TRAIN, ["#### 7", "#### 8…"], "too few answers: fewer than two are whole and different"),
         (TRAIN, ["#### 8", "#### 9"], "no good answer: the best scores 0.00"),
         (TRAIN, ["#### 7", "is 7"], "no margin: the best scores 1.00, the worst 1.00"),
