@@ -50,7 +50,7 @@ def load_tokenizer(model: str, revision: str | None = None) -> Any:
 
 
 def prompt_text(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> str:
-    """The rendered prompt, generation prompt included. Raises `UserError` where the template refuses or drops a turn."""
+    """The rendered prompt, generation prompt included. Raises `UserError` for a turn that it refuses or drops."""
     text = _render(tokenizer, messages, add_generation_prompt=True, **template_kwargs)
     if any(turn["content"].strip() not in text for turn in messages):
         _refuse_dropped(tokenizer, messages, **template_kwargs)
@@ -66,8 +66,7 @@ def _refuse_dropped(tokenizer: Any, messages: Sequence[Message], **template_kwar
     if dropped:
         raise UserError(
             f"The chat template of '{tokenizer.name_or_path}' drops the {' and the '.join(dropped)} turn of the turns "
-            f"{_roles(messages)}: the model would not see it. Give the turn a role that the template knows (system, "
-            "user, assistant), or fix the template."
+            f"{_roles(messages)}: the model would not see it. Give the turn a role that the template renders."
         )
 
 
@@ -89,9 +88,7 @@ def completion_ids(tokenizer: Any, messages: Sequence[Message], completion: str,
         UserError: the template renders the conversation so that it does not start with the prompt, drops the
             assistant's turn, or closes no turn and the tokenizer has no end token.
     """
-    prompt = prompt_text(tokenizer, messages, **template_kwargs)
-    turn = Message(role="assistant", content=completion)
-    text = continuation(prompt, _render(tokenizer, [*messages, turn], **template_kwargs))
+    prompt, text = turn_text(tokenizer, messages, completion, **template_kwargs)
     ids = _ids_after(tokenizer, prompt, text)
     if _closing(tokenizer, messages, **template_kwargs):
         return ids
@@ -161,14 +158,17 @@ def _ids_after(tokenizer: Any, prompt: str, text: str) -> list[int]:
     return whole[len(before) :] if whole[: len(before)] == before else ids
 
 
-def continuation(prompt: str, conversation: str) -> str:
-    """What a rendered conversation adds to its rendered prompt. Raises `UserError` where it does not start with it."""
+def turn_text(tokenizer: Any, messages: Sequence[Message], completion: str, **template_kwargs: Any) -> tuple[str, str]:
+    """The rendered prompt, and what the assistant's turn adds to it. Raises `UserError` where it adds to another."""
+    prompt = prompt_text(tokenizer, messages, **template_kwargs)
+    turns = [*messages, Message(role="assistant", content=completion)]
+    conversation = _render(tokenizer, turns, **template_kwargs)
     if not conversation.startswith(prompt):
         raise UserError(
             "The chat template renders the assistant's turn differently in training and in generation: the prompt ends "
             f"{prompt[-40:]!r}, the conversation has {conversation[: len(prompt)][-40:]!r} there. Fix the template."
         )
-    return conversation[len(prompt) :]
+    return prompt, conversation[len(prompt) :]
 
 
 def conversation_text(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> str:

@@ -29,18 +29,15 @@ def _asks(text: str) -> str:
     return "{% if add_generation_prompt %}" + text + "{% endif %}"
 
 
+ASSISTANT = "<|im_start|>assistant\n"
 CHATML = OPEN + "<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n" + CLOSE
 KNOWN_ROLES = "{% if m.role in ['system', 'user', 'assistant'] %}"
 SHAPES = {
     # A base model that was given ChatML: its own end token closes no turn.
-    "chatml": Shape(CHATML + _asks("<|im_start|>assistant\n"), ("<|im_start|>", "<|im_end|>")),
-    "chatml, its own eos": Shape(
-        CHATML + _asks("<|im_start|>assistant\n"), ("<|im_start|>", "<|im_end|>"), "<|im_end|>"
-    ),
+    "chatml": Shape(CHATML + _asks(ASSISTANT), ("<|im_start|>", "<|im_end|>")),
+    "chatml, its own eos": Shape(CHATML + _asks(ASSISTANT), ("<|im_start|>", "<|im_end|>"), "<|im_end|>"),
     # Tokens that are added and not special stay in a reply's text.
-    "end that is not special": Shape(
-        CHATML + _asks("<|im_start|>assistant\n"), ("<|im_start|>",), plain=("<|im_end|>",)
-    ),
+    "end that is not special": Shape(CHATML + _asks(ASSISTANT), ("<|im_start|>",), plain=("<|im_end|>",)),
     # As Qwen3 does, the last turn gets an empty block of thoughts unless it is told not to think.
     "thinks": Shape(
         OPEN + KNOWN_ROLES + "<|im_start|>{{ m.role }}\n"
@@ -74,7 +71,7 @@ SHAPES = {
     "no system": Shape(
         "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
         + OPEN
-        + "{% if (m.role == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception('Roles must alternate') }}{% endif %}"
+        + "{% if (m.role == 'user') == (loop.index0 % 2 > 0) %}{{ raise_exception('Roles must alternate') }}{% endif %}"
         "<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n{{ m.content | trim }}<end_of_turn>\n"
         + CLOSE
         + _asks("<start_of_turn>model\n"),

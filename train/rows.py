@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from synthloop.chat import completion_ids, prompt_ids
+from synthloop.chat import completion_ids, end_ids, prompt_ids, reply_text
 from synthloop.config import parse
 from synthloop.conversations import Unread, read_conversation
 from synthloop.errors import UserError
@@ -76,14 +76,35 @@ def _weight(value: Any, where: str) -> float:
 
 
 def tokenise(tokenizer: Any, rows: Sequence[Row], **template_kwargs: Any) -> list[Tokens]:
-    """The rows' token ids, in order: exactly the prompt of inference, then the assistant's turn with its end token."""
-    tokenised = []
+    """The rows' token ids, in order: exactly the prompt of inference, then the assistant's turn with its end token.
+
+    Raises:
+        UserError: the chat template refuses a row's turns or drops one (the row is named).
+    """
+    ends = end_ids(tokenizer, **template_kwargs)
+    tokenised, changed = [], []
     for row in rows:
-        prompt = prompt_ids(tokenizer, row.messages, **template_kwargs)
-        completion = completion_ids(tokenizer, row.messages, row.completion, **template_kwargs)
+        try:
+            prompt = prompt_ids(tokenizer, row.messages, **template_kwargs)
+            completion = completion_ids(tokenizer, row.messages, row.completion, **template_kwargs)
+        except UserError as error:
+            raise UserError(f"{_place(row)}: {error}") from error
         tokenised.append(Tokens(prompt + completion, [0] * len(prompt) + [1] * len(completion)))
+        if row.completion not in (learned := reply_text(tokenizer, completion, ends)):
+            changed.append(f"{_place(row)}: {row.completion[:80]!r} is learned as {learned[:80]!r}")
+    if changed:
+        log.warning(
+            "train: the chat template or the tokenizer changes the text of %d of %d completions (it may trim). %s.",
+            *(len(changed), len(rows), changed[0]),
+        )
     _warn_of_special_tokens(tokenizer, rows)
     return tokenised
+
+
+def _place(row: Row) -> str:
+    """Where a row comes from: the line of a user's file, or the sample of the loop."""
+    file, _, line = row.id.rpartition(":")
+    return f"{file}, line {line}" if file and line.isdecimal() else f"row {row.id}"
 
 
 def _warn_of_special_tokens(tokenizer: Any, rows: Sequence[Row]) -> None:

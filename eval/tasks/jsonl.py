@@ -143,6 +143,11 @@ def load(cfg: Config, split: str) -> Iterator[Example]:
         )
 
 
+def places(cfg: Config, split: str) -> Iterator[str]:
+    """File and line of each example, in the order of `load`."""
+    return (where for where, _ in _rows(cfg, split))
+
+
 def score(cfg: Config, example: Example, text: str) -> Score:
     """What the configured scorer says."""
     return cfg.score(example.answer, text)
