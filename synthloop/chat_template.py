@@ -36,6 +36,17 @@ def strftime_now(format: str) -> str:
     return (_shown[0] if _shown else datetime.now()).strftime(format)
 
 
+DIRECTIVES = ("-d", "-m", "-I", "-H", *"aAbBcdDeFGHIjklmMpPrRsSTuUVwWxXyYzZ")
+"""Of strftime, those a template may ask for."""
+
+
+def with_fixed_time(source: str) -> str:
+    """The template `source` for a server that renders it: it tells itself the time that templates are told here."""
+    told = "".join(f".replace({'%' + one!r}, {strftime_now('%' + one)!r})" for one in DIRECTIVES)
+    # The newline is the one that `trim_blocks` takes away.
+    return "{% macro strftime_now(format) %}{{ format" + told + " }}{% endmacro %}\n" + source
+
+
 class _Generation(jinja2.ext.Extension):
     """`{% generation %}`, with which transformers finds the assistant's tokens; the text is that between the marks."""
 

@@ -29,6 +29,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field
 
 from generate.curation import FilterContext, refuse
+from synthloop.chat import conversation_text
 from synthloop.errors import UserError
 from synthloop.records import Candidate, Decision, Message
 
@@ -129,7 +130,7 @@ def _encode(cfg: Config, tokenizer: Any, one: Candidate) -> Mapping[str, list[in
         encoded: Mapping[str, list[int]] = tokenizer(one.messages[-1]["content"], one.completion)
         return encoded
     turns = [*one.messages, Message(role="assistant", content=one.completion)]
-    text = tokenizer.apply_chat_template(turns, tokenize=False)
+    text = conversation_text(tokenizer, turns)
     plain: Mapping[str, list[int]] = tokenizer(text, add_special_tokens=False)
     return plain
 

@@ -24,13 +24,15 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from synthloop import chat
+from synthloop.chat_template import with_fixed_time
 from synthloop.engines import EngineConfig, _openai
 from synthloop.engines._vllm import check_args, engine_args, stopping_at
 from synthloop.errors import UserError
@@ -168,13 +170,24 @@ def _serve(cfg: Config, adapter: Path | None) -> tuple[ManagedServer, int | None
     tokenizer = chat.load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)  # a clear message before the server's own
     end = chat.turn_end(tokenizer, **cfg.chat_template_kwargs)
     args = {"served_model_name": cfg.model, **engine_args(cfg, adapter)}
-    server = ManagedServer(args, None if adapter is None else (ADAPTER_NAME, adapter))
-    try:
-        server.wait_ready(cfg.start_timeout_s)
-    except BaseException:  # Ctrl-C too: never leave a server behind
-        server.stop()
-        raise
+    with tempfile.TemporaryDirectory(prefix="synthloop-template-") as folder:
+        args |= _fixed_time(tokenizer.chat_template, Path(folder))
+        server = ManagedServer(args, None if adapter is None else (ADAPTER_NAME, adapter))
+        try:
+            server.wait_ready(cfg.start_timeout_s)
+        except BaseException:  # Ctrl-C too: never leave a server behind
+            server.stop()
+            raise
     return server, end
+
+
+def _fixed_time(template: Any, folder: Path) -> dict[str, Any]:
+    """What a server is started with whose template reads the clock: one that tells the run's own date instead."""
+    if not isinstance(template, str) or "strftime_now" not in template:
+        return {}
+    path = folder / "chat_template.jinja"
+    path.write_text(with_fixed_time(template), encoding="utf-8")
+    return {"chat_template": path}
 
 
 class ServerEngine:

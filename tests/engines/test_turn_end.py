@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from synthloop import chat
+from synthloop.chat_template import ChatTemplate
 from synthloop.engines import Engine, complete_all, hf, server, vllm_offline
 from synthloop.engines._managed_server import ManagedServer
 from tests.engines.conftest import VLLM_ARGS, ask
@@ -81,15 +82,43 @@ def _raised(logits: Any, token: int) -> Any:
     return logits
 
 
-def test_a_server_started_here_is_told_in_each_request(model: Path, end: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    fake = FakeEndpoint()
-    monkeypatch.setattr(ManagedServer, "__init__", lambda self, *_: setattr(self, "base_url", fake.base_url))
+class StandIn(FakeEndpoint):
+    """In place of a server that is started here, with the chat template it was started with."""
+
+    template: str | None = None
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> Iterator[StandIn]:
+    fake = StandIn()
+
+    def start(server: ManagedServer, args: dict[str, Any], adapter: Any) -> None:
+        server.base_url = fake.base_url
+        fake.template = Path(args["chat_template"]).read_text() if "chat_template" in args else None
+
+    monkeypatch.setattr(ManagedServer, "__init__", start)
     for name in ("wait_ready", "check_alive", "stop"):
         monkeypatch.setattr(ManagedServer, name, lambda *_: None)
+    yield fake
+    fake.stop()
+
+
+def test_a_server_started_here_is_told_in_each_request(model: Path, end: int, started: StandIn) -> None:
     engine = server.open(server.Config(model=str(model), serve=True))
     complete_all(engine, [ask("Tom", id="a", max_tokens=4, stop_token_ids=[7]), ask("Tom", id="b", ignore_eos=True)])
     engine.close()
-    fake.stop()
-    told = {body.get("max_tokens"): body for body in fake.bodies}
+    told = {body.get("max_tokens"): body for body in started.bodies}
     assert told[4]["stop_token_ids"] == [7, end]
     assert "stop_token_ids" not in told[None]
+    assert started.template is None
+
+
+def test_a_server_started_here_is_told_the_date_that_the_run_shows(
+    tiny_model: Path, tmp_path: Path, started: StandIn
+) -> None:
+    model = put_on(Path(shutil.copytree(tiny_model, tmp_path / "dated")), SHAPES["dated"])
+    server.open(server.Config(model=str(model), serve=True)).close()
+    template = ChatTemplate(str(started.template), ())
+    turns = ask("Tom").messages
+    expected = chat.prompt_text(chat.load_tokenizer(str(model)), turns)
+    assert template.render(turns, generation_prompt=True, strftime_now=None) == expected
