@@ -21,6 +21,8 @@ from synthloop.chat_template import strftime_now
 from synthloop.errors import UserError
 from synthloop.records import Message
 
+SWITCHES = ("enable_thinking", "thinking")
+"""Variables by which templates are told not to write thoughts."""
 _WORD = "Placeholder"
 """Stands for a reply or a turn, to see what a template makes of one whatever it says."""
 
@@ -105,7 +107,7 @@ def turn_end(tokenizer: Any, **template_kwargs: Any) -> int | None:
     be told to stop there."""
     with contextlib.suppress(UserError):  # a model that is only asked may have a template that writes no reply
         closing = _closing(tokenizer, [Message(role="user", content=_WORD.upper())], **template_kwargs)
-        return None if tokenizer.eos_token_id in closing else next(iter(closing), None)
+        return next((id for id in closing[:1] if id != tokenizer.eos_token_id), None)
     return None
 
 
@@ -166,9 +168,15 @@ def turn_text(tokenizer: Any, messages: Sequence[Message], completion: str, **te
     if not conversation.startswith(prompt):
         raise UserError(
             "The chat template renders the assistant's turn differently in training and in generation: the prompt ends "
-            f"{prompt[-40:]!r}, the conversation has {conversation[: len(prompt)][-40:]!r} there. Fix the template."
+            f"{prompt[-40:]!r}, the conversation has {conversation[: len(prompt)][-40:]!r} there. {_switch(tokenizer)}"
         )
     return prompt, conversation[len(prompt) :]
+
+
+def _switch(tokenizer: Any) -> str:
+    """What to do about a template that writes thoughts of its own."""
+    found = next((name for name in SWITCHES if name in str(tokenizer.chat_template)), None)
+    return "Fix the template." if found is None else f"Set `chat_template_kwargs: {{{found}: false}}` beside `model`."
 
 
 def conversation_text(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> str:

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from synthloop import upstream
-from synthloop.chat import completion_ids, prompt_text, turn_text
+from synthloop import taught, upstream
+from synthloop.chat import completion_ids, prompt_text
 from synthloop.config import Config, RoleConfig, Unread
 from synthloop.errors import UserError, did_you_mean
 from synthloop.folder_tokenizer import FolderTokenizer, read_tokenizer
@@ -151,8 +151,8 @@ def too_large(tokenizer: FolderTokenizer, id: int, text: str, folder: Path) -> s
 
 
 def student_rows(config: Config, examples: Sequence[Example]) -> Iterator[tuple[Example, str]]:
-    """(row, mistake) of real rows as the student is trained on them: turns that its template refuses, drops or renders
-    differently, for each kind of conversation once; a token that the model does not have."""
+    """(row, mistake) of real rows that the student cannot be trained on: turns that its template refuses, drops or
+    renders differently, and the first row with a token that the model does not have."""
     try:
         tokenizer = tokenizer_of(config.student)
         size = vocab_size(Path(config.student.model))
@@ -160,17 +160,10 @@ def student_rows(config: Config, examples: Sequence[Example]) -> Iterator[tuple[
         return  # said by `model_files`
     if tokenizer is None:
         return
-    seen: set[tuple[str, ...]] = set()
+    yield from taught.refused(tokenizer, examples, template_kwargs(config.student))
     beyond = {} if size is None else tokenizer.beyond(size)
-    for example in examples:
-        kind = tuple(turn["role"] for turn in example.messages)
-        if kind not in seen:
-            seen.add(kind)
-            try:
-                turn_text(tokenizer, example.messages, example.completion, **template_kwargs(config.student))
-            except UserError as error:
-                yield example, str(error)
-        texts = [example.completion, *(turn["content"] for turn in example.messages)] if beyond else []
+    for example in examples if beyond else ():
+        texts = [example.completion, *(turn["content"] for turn in example.messages)]
         if found := next(((id, text) for id, text in beyond.items() if any(text in one for one in texts)), None):
             yield example, f"{too_large(tokenizer, *found, Path(config.student.model))} {TOKENIZER_REMEDY}"
             return

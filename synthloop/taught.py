@@ -6,10 +6,10 @@ and a scorer that reads the reply alone calls every answer wrong.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from synthloop.chat import completion_ids, end_ids, load_tokenizer, reply_text
+from synthloop.chat import SWITCHES, completion_ids, end_ids, load_tokenizer, reply_text, turn_text
 from synthloop.engines import EngineConfig
 from synthloop.errors import UserError
 from synthloop.records import Example
@@ -17,16 +17,29 @@ from synthloop.task import Task
 
 NUM_ROWS = 16
 """Rows that are looked at; chosen, not measured: a template does the same to all."""
-SWITCHES = ("enable_thinking", "thinking")
-"""Variables by which templates are told not to write thoughts."""
 
 
-def refuse_lost_scores(config: EngineConfig, task: Task, examples: Sequence[Example]) -> None:
-    """Raise `UserError` where a student that has learned the completions by heart would be called wrong."""
-    tokenizer = load_tokenizer(config.tokenizer or config.model, config.revision)
-    mistake = lost_score(tokenizer, task, examples, config.chat_template_kwargs)
-    if mistake is not None:
-        raise UserError(mistake)
+def refuse_unlearnable(config: EngineConfig, task: Task, examples: Sequence[Example]) -> None:
+    """Raise `UserError` for examples that the student's template refuses, drops a turn of or renders differently, and
+    where a student that has learned the completions by heart would be called wrong."""
+    tokenizer, kwargs = load_tokenizer(config.tokenizer or config.model, config.revision), config.chat_template_kwargs
+    told = [f"example {example.id}: {mistake}" for example, mistake in refused(tokenizer, examples, kwargs)]
+    if not told and (mistake := lost_score(tokenizer, task, examples, kwargs)) is not None:
+        told = [mistake]
+    if told:
+        raise UserError("\n".join(told))
+
+
+def refused(tokenizer: Any, examples: Sequence[Example], kwargs: dict[str, Any]) -> Iterator[tuple[Example, str]]:
+    """(example, mistake) of conversations that cannot be learned, one of each kind: the template looks at the roles."""
+    kinds: dict[tuple[str, ...], Example] = {}
+    for example in examples:
+        kinds.setdefault(tuple(turn["role"] for turn in example.messages), example)
+    for example in kinds.values():
+        try:
+            turn_text(tokenizer, example.messages, example.completion, **kwargs)
+        except UserError as error:
+            yield example, str(error)
 
 
 def lost_score(tokenizer: Any, task: Task, examples: Sequence[Example], kwargs: dict[str, Any]) -> str | None:

@@ -77,6 +77,15 @@ SHAPES = {
         + _asks("<start_of_turn>model\n"),
         ("<start_of_turn>", "<end_of_turn>"),
     ),
+    # As Phi-3's: a conversation ends with the tokenizer's end token, behind the one that ends the turn.
+    "ends twice": Shape(
+        OPEN
+        + "<|{{ m.role }}|>\n{{ m.content }}<|end|>\n"
+        + CLOSE
+        + _asks("<|assistant|>\n")
+        + "{% if not add_generation_prompt %}{{ eos_token }}{% endif %}",
+        (),
+    ),
     # As Llama 3.2's: today's date stands in every prompt.
     "dated": Shape(
         "{% if not date_string is defined %}{% set date_string = strftime_now('%d %b %Y') %}{% endif %}"
@@ -88,6 +97,15 @@ SHAPES = {
         ("<|header|>", "<|eot|>"),
     ),
 }
+
+# As those of models that see: a text is one part of what a turn holds.
+PARTS = Shape(
+    OPEN
+    + "<|{{ m.role }}|>{% for part in m.content %}{% if part.type == 'text' %}{{ part.text }}{% endif %}{% endfor %}"
+    "<|end|>" + CLOSE,
+    (),
+    "<|end|>",
+)
 
 
 def tokenizer_of(shape: Shape) -> Any:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from synthloop import chat
 from synthloop.errors import UserError
 from synthloop.records import Message
-from tests.shapes import SHAPES, Shape, tokenizer_of
+from tests.shapes import PARTS, SHAPES, Shape, tokenizer_of
 
 USER = Message(role="user", content="2 + 2?")
 SYSTEM = Message(role="system", content="Be brief.")
@@ -28,6 +28,7 @@ SYSTEM = Message(role="system", content="Be brief.")
         ("no end", "It is 4.<|endoftext|>", None),
         ("channel", "<|channel|>final<|message|>It is 4.<|return|>", None),
         ("no system", "It is 4.<end_of_turn>\n", "<end_of_turn>"),
+        ("ends twice", "It is 4.<|end|>\n<|pad|>", "<|end|>"),
         ("thinks", "<think>\n\n</think>\n\nIt is 4.<|im_end|>\n", None),
     ],
 )
@@ -37,7 +38,7 @@ def test_what_is_learned_of_a_turn_and_where_it_ends(name: str, learned: str, en
     assert chat.turn_end(tokenizer) == (end and tokenizer.convert_tokens_to_ids(end))
 
 
-PARTS = st.sampled_from(["", "\n", " ", "<|a|>", "</b>", "Answer: "])
+AROUND = st.sampled_from(["", "\n", " ", "<|a|>", "</b>", "Answer: "])
 REPLIES = st.one_of(
     st.sampled_from(["", "  ", "4", "<think>", "end", "Placeholder"]), st.text(alphabet="a4 .\n#é", max_size=12)
 )
@@ -45,7 +46,7 @@ REPLIES = st.one_of(
 
 @settings(max_examples=40)
 @given(
-    before=PARTS,
+    before=AROUND,
     after=st.lists(st.sampled_from(["\n", "<|x|>", "</y>", "</s>", "[/A]", "  "]), max_size=3),
     eos=st.sampled_from(["</s>", "<|x|>", "<|pad|>"]),
     trims=st.booleans(),
@@ -108,7 +109,7 @@ def test_templates_of_known_models(name: str) -> None:
     tokenizer.bos_token = "<|pad|>"  # some templates write it
     ids = chat.completion_ids(tokenizer, [USER], "It is 4.", enable_thinking=False)
     ends = chat.end_ids(tokenizer, enable_thinking=False)
-    assert [id for id in ids if id in ends] == [ends[-1]]
+    assert next(id for id in ids if id in ends) == ends[-1]
     assert chat.reply_text(tokenizer, ids, ends).strip() == "It is 4."
 
 
@@ -152,6 +153,22 @@ def test_an_odd_reply_is_closed_once(completion: str) -> None:
 def test_a_turn_that_a_template_refuses_or_drops_is_named(name: str, turns: list[Message], message: str) -> None:
     with pytest.raises(UserError, match=message):
         chat.prompt_text(tokenizer_of(SHAPES[name]), turns)
+
+
+def test_a_template_that_reads_no_plain_text_drops_every_turn() -> None:
+    with pytest.raises(UserError, match="drops the system and the user turn"):
+        chat.prompt_text(tokenizer_of(PARTS), [SYSTEM, USER])
+
+
+def test_a_switch_of_a_template_is_named_where_it_teaches_another_turn_than_it_asks_for() -> None:
+    source = (
+        "{% for m in messages %}{% if m.role == 'assistant' %}<think></think>{% endif %}{{ m.content }}{% endfor %}"
+        "{% if add_generation_prompt %}<think>{{ '\\n' if enable_thinking | default(true) else '</think>' }}{% endif %}"
+    )
+    tokenizer = tokenizer_of(Shape(source, ()))
+    with pytest.raises(UserError, match="`chat_template_kwargs: {enable_thinking: false}` beside `model`"):
+        chat.completion_ids(tokenizer, [USER], "4")
+    assert chat.completion_ids(tokenizer, [USER], "4", enable_thinking=False)
 
 
 def test_a_text_that_a_template_changes_is_not_a_turn_that_it_drops() -> None:
