@@ -86,7 +86,7 @@ class _Characters:
 
     added_tokens_decoder: ClassVar[dict[int, Any]] = {}
     eos_token_id = 0
-    name_or_path = "a rehearsal"
+    name_or_path = chat_template = "a rehearsal"
 
     def apply_chat_template(self, messages: Sequence[Message], **_: Any) -> str:
         return "".join(f"{turn['role']}: {turn['content']}\n" for turn in messages)

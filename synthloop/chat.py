@@ -11,8 +11,9 @@ and engines stop there all the same (`turn_end`).
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import jinja2
@@ -54,22 +55,23 @@ def load_tokenizer(model: str, revision: str | None = None) -> Any:
 def prompt_text(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> str:
     """The rendered prompt, generation prompt included. Raises `UserError` for a turn that it refuses or drops."""
     text = _render(tokenizer, messages, add_generation_prompt=True, **template_kwargs)
-    if any(turn["content"].strip() not in text for turn in messages):
-        _refuse_dropped(tokenizer, messages, **template_kwargs)
-    return text
-
-
-def _refuse_dropped(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> None:
-    """Raise `UserError` for turns that vanish whatever they say; a template may trim a text, or take thoughts out."""
-    words = [f"{_WORD}-{index}-of-{len(messages)}" for index in range(len(messages))]
-    turns = [Message(role=turn["role"], content=word) for turn, word in zip(messages, words, strict=True)]
-    text = _render(tokenizer, turns, add_generation_prompt=True, **template_kwargs)
-    dropped = dict.fromkeys(turn["role"] for turn in turns if turn["content"] not in text)
-    if dropped:
+    roles = tuple(turn["role"] for turn in messages)
+    given = json.dumps(template_kwargs, sort_keys=True, default=str)
+    if dropped := _dropped(tokenizer, str(tokenizer.chat_template), roles, given):
         raise UserError(
             f"The chat template of '{tokenizer.name_or_path}' drops the {' and the '.join(dropped)} turn of the turns "
             f"{_roles(messages)}: the model would not see it. Give the turn a role that the template renders."
         )
+    return text
+
+
+@lru_cache(maxsize=4096)
+def _dropped(tokenizer: Any, template: str, roles: tuple[str, ...], template_kwargs: str) -> tuple[str, ...]:
+    """The roles of turns that vanish whatever they say; a template may trim a text, or take thoughts out of it."""
+    words = [f"{_WORD}-{index}-of-{len(roles)}" for index in range(len(roles))]
+    turns = [Message(role=role, content=word) for role, word in zip(roles, words, strict=True)]
+    text = _render(tokenizer, turns, add_generation_prompt=True, **json.loads(template_kwargs))
+    return tuple(dict.fromkeys(turn["role"] for turn in turns if turn["content"] not in text))
 
 
 def prompt_ids(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> list[int]:

@@ -155,6 +155,32 @@ def test_a_turn_that_a_template_refuses_or_drops_is_named(name: str, turns: list
         chat.prompt_text(tokenizer_of(SHAPES[name]), turns)
 
 
+ROLES = ["system", "user", "assistant", "tool", "human"]
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    known=st.sets(st.sampled_from(ROLES)),
+    turns=st.lists(st.tuples(st.sampled_from(ROLES), st.text(alphabet="ab \n<>", max_size=6)), min_size=1, max_size=5),
+    trims=st.booleans(),
+)
+def test_a_prompt_is_refused_if_and_only_if_a_turn_is_dropped(
+    known: set[str], turns: list[tuple[str, str]], trims: bool
+) -> None:
+    """Even a turn whose text stands elsewhere in the prompt, or that says nothing."""
+    template = "{% for m in messages if m.role in KNOWN %}<|a|>{{ m.content }}{% endfor %}"
+    template = template.replace("KNOWN", str(sorted(known))).replace(
+        "content", "content | trim" if trims else "content"
+    )
+    tokenizer = made(template, "</s>")
+    messages = [Message(role=role, content=text) for role, text in turns]
+    if any(role not in known for role, _ in turns):
+        with pytest.raises(UserError, match="drops the"):
+            chat.prompt_text(tokenizer, messages)
+    else:
+        assert chat.prompt_text(tokenizer, messages) == tokenizer.apply_chat_template(messages, tokenize=False)
+
+
 def test_a_template_that_reads_no_plain_text_drops_every_turn() -> None:
     with pytest.raises(UserError, match="drops the system and the user turn"):
         chat.prompt_text(tokenizer_of(PARTS), [SYSTEM, USER])

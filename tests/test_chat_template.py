@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -24,9 +23,9 @@ EVENING = datetime(2025, 2, 28, 23, 59, 58)
 
 
 @pytest.fixture(autouse=True)
-def real_time() -> Iterator[None]:
-    yield
-    chat_template._shown.clear()
+def real_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test shows is not shown in the next."""
+    monkeypatch.setattr(chat_template, "_shown", [])
 
 
 @pytest.fixture(scope="module")

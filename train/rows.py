@@ -44,6 +44,11 @@ class Tokens(NamedTuple):
     completion_mask: list[int]
 
 
+def completion_of(tokens: Tokens) -> list[int]:
+    """The ids that the loss is on."""
+    return [id for id, mask in zip(tokens.input_ids, tokens.completion_mask, strict=True) if mask]
+
+
 def read_training_rows(path: Path) -> list[Row]:
     """The rows of `path`, in order. Keys of a user's line that are not read are counted in one warning.
 
@@ -81,8 +86,7 @@ def tokenise(tokenizer: Any, rows: Sequence[Row], **template_kwargs: Any) -> lis
     Raises:
         UserError: the chat template refuses a row's turns or drops one (the row is named).
     """
-    ends = end_ids(tokenizer, **template_kwargs)
-    tokenised, changed = [], []
+    tokenised = []
     for row in rows:
         try:
             prompt = prompt_ids(tokenizer, row.messages, **template_kwargs)
@@ -90,15 +94,25 @@ def tokenise(tokenizer: Any, rows: Sequence[Row], **template_kwargs: Any) -> lis
         except UserError as error:
             raise UserError(f"{_place(row)}: {error}") from error
         tokenised.append(Tokens(prompt + completion, [0] * len(prompt) + [1] * len(completion)))
-        if row.completion not in (learned := reply_text(tokenizer, completion, ends)):
-            changed.append(f"{_place(row)}: {row.completion[:80]!r} is learned as {learned[:80]!r}")
-    if changed:
-        log.warning(
-            "train: the chat template or the tokenizer changes the text of %d of %d completions (it may trim). %s.",
-            *(len(changed), len(rows), changed[0]),
-        )
     _warn_of_special_tokens(tokenizer, rows)
     return tokenised
+
+
+def describe_changes(
+    tokenizer: Any, texts: Sequence[str], completions: Sequence[Sequence[int]], **template_kwargs: Any
+) -> dict[str, int]:
+    """How many of `texts` are not learned word for word, for the stage's record: their `completions` (token ids), as an
+    engine gives them back, do not hold them."""
+    ends = end_ids(tokenizer, **template_kwargs)
+    learned = [reply_text(tokenizer, ids, ends) for ids in completions]
+    changed = [(text, other) for text, other in zip(texts, learned, strict=True) if text not in other]
+    if changed:
+        log.warning(
+            "train: the chat template or the tokenizer changes the text of %d of %d completions (it may trim): the "
+            "first, %.80r, is learned as %.80r.",
+            *(len(changed), len(texts), *changed[0]),
+        )
+    return {"changed_completions": len(changed)}
 
 
 def _place(row: Row) -> str:

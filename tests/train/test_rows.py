@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from synthloop.chat import load_tokenizer, prompt_ids
+from synthloop.chat import completion_ids, load_tokenizer, prompt_ids
 from synthloop.errors import UserError
 from synthloop.records import Message, Row
 from tests.shapes import SHAPES, tokenizer_of
 from tests.train.jobs import example_rows
-from train.rows import Tokens, describe_lengths, read_training_rows, tokenise
+from train.rows import Tokens, describe_changes, describe_lengths, read_training_rows, tokenise
 
 USER = {"role": "user", "content": "3 + 4?"}
 REPLY = {"role": "assistant", "content": "7"}
@@ -114,14 +114,17 @@ def test_a_row_whose_turns_the_template_refuses_or_drops_is_named(
 
 
 def test_a_text_that_the_template_changes_is_counted(caplog: pytest.LogCaptureFixture) -> None:
-    plain, other = example_rows(2)
-    tokenise(tokenizer_of(SHAPES["no system"]), [plain, other])
-    assert "changes the text" not in caplog.text
-    blank = plain.model_copy(update={"completion": "   "})
-    trimmed = other.model_copy(update={"completion": "7  "})
-    tokenise(tokenizer_of(SHAPES["no system"]), [plain, blank, trimmed])
+    tokenizer, turns = tokenizer_of(SHAPES["no system"]), example_rows(1)[0].messages
+
+    def changed(*texts: str) -> int:
+        completions = [completion_ids(tokenizer, turns, text) for text in texts]
+        return describe_changes(tokenizer, texts, completions)["changed_completions"]
+
+    assert changed("7", "It is 7.") == 0
+    assert caplog.text == ""
+    assert changed("7", "   ", "It is 7. ") == 2
     assert "changes the text of 2 of 3 completions" in caplog.text
-    assert "'   ' is learned as ''" in caplog.text
+    assert "'   ', is learned as ''" in caplog.text
 
 
 def test_special_tokens_in_the_text_of_rows_are_counted(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:

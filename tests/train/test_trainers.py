@@ -71,10 +71,10 @@ def test_a_token_that_the_model_does_not_have_is_refused_before_training(tmp_pat
     from synthloop.chat import load_tokenizer
 
     tokenizer = load_tokenizer(str(tiny_model))
-    tokenizer.add_tokens(["<new>"])
+    tokenizer.add_tokens([f"<new {number}>" for number in range(384)])
     columns = {"input_ids": [[5, 6, len(tokenizer) - 1]], "completion_mask": [[0, 0, 1]]}
     cfg = config(tmp_path, tiny_model, use_cpu=True)
-    with pytest.raises(UserError, match="'<new>' with the id .*resize_token_embeddings"):
+    with pytest.raises(UserError, match="'<new 383>' with the id .*resize_token_embeddings"):
         trainers.build(SFTTrainer, cfg, trainers.training_args(SFTConfig, cfg), tokenizer, columns)
 
 

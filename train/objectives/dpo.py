@@ -26,6 +26,7 @@ from synthloop.chat import load_tokenizer
 from synthloop.records import Row
 from train import trainers
 from train.pairs import describe_pairs, read_pairs, tokenise_pairs
+from train.rows import describe_changes
 
 log = logging.getLogger("synthloop.train")
 
@@ -69,6 +70,9 @@ def build_trainer(cfg: Config, args: Any, rows: list[Row]) -> tuple[Any, dict[st
     tokenizer = load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)
     pairs = tokenise_pairs(tokenizer, rows, **cfg.chat_template_kwargs)
     facts = describe_pairs(pairs, args.max_length)
+    texts = [text for row in rows for text in (row.completion, str(row.rejected))]
+    completions = [ids for one in pairs for ids in (one.chosen_ids, one.rejected_ids)]
+    facts |= describe_changes(tokenizer, texts, completions, **cfg.chat_template_kwargs)
     whole = [one for one in pairs if args.max_length is None or len(one.prompt_ids) < args.max_length]
     columns = {field: [getattr(one, field) for one in whole] for field in ("prompt_ids", "chosen_ids", "rejected_ids")}
     if len({row.weight for row in rows}) > 1:

@@ -20,7 +20,7 @@ from pydantic import field_validator
 from synthloop.chat import load_tokenizer
 from synthloop.records import Row
 from train import trainers
-from train.rows import describe_lengths, read_training_rows, tokenise
+from train.rows import completion_of, describe_changes, describe_lengths, read_training_rows, tokenise
 from train.weights import describe_weights, token_weights, weighted_trainer
 
 OWNED = {
@@ -67,6 +67,8 @@ def build_trainer(cfg: Config, args: Any, rows: list[Row]) -> tuple[Any, dict[st
     tokenizer = load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)
     tokens = tokenise(tokenizer, rows, **cfg.chat_template_kwargs)
     facts = describe_lengths(tokens, args.max_length)
+    texts, completions = [row.completion for row in rows], [completion_of(one) for one in tokens]
+    facts |= describe_changes(tokenizer, texts, completions, **cfg.chat_template_kwargs)
     # TRL takes rows that already have `input_ids` as tokenised, and makes labels from `completion_mask`.
     columns: dict[str, Any] = {
         field: [getattr(row, field) for row in tokens] for field in ("input_ids", "completion_mask")
