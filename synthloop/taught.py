@@ -77,6 +77,6 @@ def _remedy(tokenizer: Any, task: Task, example: Example, kwargs: dict[str, Any]
         if name in str(tokenizer.chat_template) and not _is_lost(task, example, _learned(tokenizer, example, tried)):
             return f"Set `student.chat_template_kwargs: {{{name}: false}}`."
     return (
-        "Change the template: what it writes around an assistant's text belongs into its generation prompt, or behind "
-        "a special token that ends the turn."
+        "Change the template, so that it writes nothing around an assistant's text but what its generation prompt has "
+        "written already and special tokens of the tokenizer."
     )

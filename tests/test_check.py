@@ -392,7 +392,7 @@ def chat_task(folder: Path, *extra: dict[str, Any]) -> dict[str, Any]:
         ("thinks", {}, "Set `student.chat_template_kwargs: {enable_thinking: false}`."),
         ("thinks", {"enable_thinking": False}, None),
         ("channel", {}, "learned as 'finalodd', which the task's scorer calls wrong"),
-        ("channel", {}, "Change the template: what it writes around"),
+        ("channel", {}, "Change the template, so that it writes nothing around"),
     ],
 )
 def test_a_completion_is_scored_as_it_is_learned(
