@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Sequence
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import jinja2
@@ -55,9 +55,7 @@ def load_tokenizer(model: str, revision: str | None = None) -> Any:
 def prompt_text(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> str:
     """The rendered prompt, generation prompt included. Raises `UserError` for a turn that it refuses or drops."""
     text = _render(tokenizer, messages, add_generation_prompt=True, **template_kwargs)
-    roles = tuple(turn["role"] for turn in messages)
-    given = json.dumps(template_kwargs, sort_keys=True, default=str)
-    if dropped := _dropped(tokenizer, str(tokenizer.chat_template), roles, given):
+    if dropped := _dropped(*_kind(tokenizer, messages, template_kwargs)):
         raise UserError(
             f"The chat template of '{tokenizer.name_or_path}' drops the {' and the '.join(dropped)} turn of the turns "
             f"{_roles(messages)}: the model would not see it. Give the turn a role that the template renders."
@@ -65,13 +63,25 @@ def prompt_text(tokenizer: Any, messages: Sequence[Message], **template_kwargs: 
     return text
 
 
+def _kind(
+    tokenizer: Any, messages: Sequence[Message], template_kwargs: dict[str, Any]
+) -> tuple[Any, str, tuple[str, ...], str]:
+    """What a template goes by beside the words of a conversation."""
+    roles = tuple(turn["role"] for turn in messages)
+    return tokenizer, str(tokenizer.chat_template), roles, json.dumps(template_kwargs, sort_keys=True, default=str)
+
+
 @lru_cache(maxsize=4096)
 def _dropped(tokenizer: Any, template: str, roles: tuple[str, ...], template_kwargs: str) -> tuple[str, ...]:
     """The roles of turns that vanish whatever they say; a template may trim a text, or take thoughts out of it."""
-    words = [f"{_WORD}-{index}-of-{len(roles)}" for index in range(len(roles))]
-    turns = [Message(role=role, content=word) for role, word in zip(roles, words, strict=True)]
+    turns = _placeholders(roles)
     text = _render(tokenizer, turns, add_generation_prompt=True, **json.loads(template_kwargs))
     return tuple(dict.fromkeys(turn["role"] for turn in turns if turn["content"] not in text))
+
+
+def _placeholders(roles: Sequence[str]) -> list[Message]:
+    """A turn of each role, with words that stand in no other."""
+    return [Message(role=role, content=f"{_WORD}-{index}-of-{len(roles)}") for index, role in enumerate(roles)]
 
 
 def prompt_ids(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> list[int]:
@@ -94,7 +104,7 @@ def completion_ids(tokenizer: Any, messages: Sequence[Message], completion: str,
     """
     prompt, text = turn_text(tokenizer, messages, completion, **template_kwargs)
     ids = _ids_after(tokenizer, prompt, text)
-    if _closing(tokenizer, messages, **template_kwargs):
+    if _closing(*_kind(tokenizer, messages, template_kwargs)):
         return ids
     if tokenizer.eos_token_id is None:
         raise UserError(
@@ -108,7 +118,7 @@ def turn_end(tokenizer: Any, **template_kwargs: Any) -> int | None:
     """The token with which the template closes a turn, where that is not the tokenizer's own end token: engines have to
     be told to stop there."""
     with contextlib.suppress(UserError):  # a model that is only asked may have a template that writes no reply
-        closing = _closing(tokenizer, [Message(role="user", content=_WORD.upper())], **template_kwargs)
+        closing = _closing(*_kind(tokenizer, [Message(role="user", content="")], template_kwargs))
         return next((id for id in closing[:1] if id != tokenizer.eos_token_id), None)
     return None
 
@@ -126,25 +136,20 @@ def reply_text(tokenizer: Any, ids: Sequence[int], ends: Sequence[int]) -> str:
     return text
 
 
-def _closing(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> list[int]:
+@lru_cache(maxsize=4096)
+def _closing(tokenizer: Any, template: str, roles: tuple[str, ...], template_kwargs: str) -> tuple[int, ...]:
     """The tokens with a name of their own (`<|im_end|>`) that the template writes behind a reply: those that are
-    special where there are any, in order. Raises `UserError` where it drops the reply."""
-    turns = [*messages, Message(role="assistant", content=_WORD)]
-    _, found, behind = _render(tokenizer, turns, **template_kwargs).rpartition(_WORD)
+    special where there are any, in order. White space is no name. Raises `UserError` where it drops the reply."""
+    turns = _placeholders([*roles, "assistant"])
+    _, found, behind = _render(tokenizer, turns, **json.loads(template_kwargs)).rpartition(turns[-1]["content"])
     if not found:
         raise UserError(
             f"The chat template of '{tokenizer.name_or_path}' drops the assistant's turn of the turns {_roles(turns)}, "
             "so there is nothing to learn. Fix the template."
         )
-    named = _named(tokenizer)
-    ids = [id for id in tokenizer(behind, add_special_tokens=False)["input_ids"] if id in named]
-    return [id for id in ids if named[id]] or ids
-
-
-@cache
-def _named(tokenizer: Any) -> dict[int, bool]:
-    """Tokens that stand beside the vocabulary proper, and whether they are special. White space is no name."""
-    return {id: one.special for id, one in tokenizer.added_tokens_decoder.items() if one.content.strip()}
+    special = {id: one.special for id, one in tokenizer.added_tokens_decoder.items() if one.content.strip()}
+    ids = [id for id in tokenizer(behind, add_special_tokens=False)["input_ids"] if id in special]
+    return tuple([id for id in ids if special[id]] or ids)
 
 
 def _ids_after(tokenizer: Any, prompt: str, text: str) -> list[int]:
@@ -170,15 +175,20 @@ def turn_text(tokenizer: Any, messages: Sequence[Message], completion: str, **te
     if not conversation.startswith(prompt):
         raise UserError(
             "The chat template renders the assistant's turn differently in training and in generation: the prompt ends "
-            f"{prompt[-40:]!r}, the conversation has {conversation[: len(prompt)][-40:]!r} there. {_switch(tokenizer)}"
+            f"{prompt[-40:]!r}, the conversation has {conversation[: len(prompt)][-40:]!r} there. "
+            f"{_remedy(tokenizer, messages, completion, template_kwargs)}"
         )
     return prompt, conversation[len(prompt) :]
 
 
-def _switch(tokenizer: Any) -> str:
-    """What to do about a template that writes thoughts of its own."""
-    found = next((name for name in SWITCHES if name in str(tokenizer.chat_template)), None)
-    return "Fix the template." if found is None else f"Set `chat_template_kwargs: {{{found}: false}}` beside `model`."
+def _remedy(tokenizer: Any, messages: Sequence[Message], completion: str, template_kwargs: dict[str, Any]) -> str:
+    """The variable of the template that keeps it from writing thoughts of its own, where one does."""
+    for name in SWITCHES:
+        if name in str(tokenizer.chat_template) and name not in template_kwargs:
+            with contextlib.suppress(UserError):
+                turn_text(tokenizer, messages, completion, **template_kwargs, **{name: False})
+                return f"Set `chat_template_kwargs: {{{name}: false}}` beside `model`."
+    return "Fix the template."
 
 
 def conversation_text(tokenizer: Any, messages: Sequence[Message], **template_kwargs: Any) -> str:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from synthloop import chat, chat_template, child
 from synthloop.chat_template import DIRECTIVES, ChatTemplate, show_time, with_fixed_time
+from synthloop.provenance import write_provenance
 from synthloop.records import Message
 from synthloop.store import write_json
 from tests.shapes import SHAPES, Shape, tokenizer_of
@@ -42,6 +43,18 @@ def test_a_stage_of_a_run_shows_the_day_on_which_the_run_began(dated: Any, tmp_p
     child.open_run(stage)
     learned = [*chat.prompt_ids(dated, [USER]), *chat.completion_ids(dated, [USER], "4")]
     assert "Today Date: 28 Feb 2025" in dated.decode(learned)
+
+
+def test_a_run_records_when_it_began_once(tmp_path: Path, tiny_model: Path) -> None:
+    run = make_run(tmp_path, tiny_model, {})
+    assert run.started is None
+    write_provenance(run)
+    began = run.started
+    assert began is not None
+    assert began <= datetime.now()
+    show_time(EVENING)
+    write_provenance(run)
+    assert run.started == began
 
 
 def test_a_user_may_name_the_day(dated: Any) -> None:
