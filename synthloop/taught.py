@@ -21,7 +21,12 @@ NUM_ROWS = 16
 
 def refuse_unlearnable(config: EngineConfig, task: Task, examples: Sequence[Example]) -> None:
     """Raise `UserError` for examples that the student's template refuses, drops a turn of or renders differently, and
-    where a student that has learned the completions by heart would be called wrong."""
+    where a student that has learned the completions by heart would be called wrong.
+
+    Not for one that is served elsewhere, under a name that need not be a model's.
+    """
+    if getattr(config, "base_urls", ()):
+        return
     tokenizer, kwargs = load_tokenizer(config.tokenizer or config.model, config.revision), config.chat_template_kwargs
     told = [f"example {example.id}: {mistake}" for example, mistake in refused(tokenizer, examples, kwargs)]
     if not told and (mistake := lost_score(tokenizer, task, examples, kwargs)) is not None:
