@@ -26,6 +26,7 @@ from synthloop.randomness import draw
 from synthloop.records import Candidate, Example, Prediction
 from synthloop.store import Run, Writer, read_json, read_rows, write_json, write_rows
 from synthloop.task import open_task
+from synthloop.taught import refuse_unlearnable
 
 log = logging.getLogger("synthloop.eval")
 
@@ -58,6 +59,10 @@ def evaluate(run: Run, round: int, student: Student) -> None:
     inputs = list(dict.fromkeys(inputs))
     with run.stage(round, "eval").write(inputs) as stage:
         examples = {name: read_split(run, name) for name in splits}
+        if round == 0:
+            task = open_task(run.config.task.name, run.config.task.settings)
+            real = read_rows(run.split("train"), Example) if is_there(run.split("train")) else []
+            refuse_unlearnable(student.config, task, [*real, *examples["probe"], *examples["gate"]])
         answers = {name: _answer(run, student, name, examples[name], stage) for name in splits}
         scores: dict[str, Any] = {"splits": _summaries(run, answers)}
         if round > 0:

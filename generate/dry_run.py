@@ -9,7 +9,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from generate.prompts import syntax_mistakes
 from generate.rehearsal import rehearse
@@ -84,8 +84,15 @@ class StandIns(Roles):
 class _Characters:
     """A tokenizer of characters, for recipes that have a text scored."""
 
+    added_tokens_decoder: ClassVar[dict[int, Any]] = {}
+    eos_token_id = 0
+    name_or_path = chat_template = "a rehearsal"
+
     def apply_chat_template(self, messages: Sequence[Message], **_: Any) -> str:
         return "".join(f"{turn['role']}: {turn['content']}\n" for turn in messages)
 
     def __call__(self, text: str, **_: Any) -> dict[str, list[int]]:
         return {"input_ids": list(map(ord, text))}
+
+    def tokenize(self, text: str) -> list[str]:
+        return list(text)

@@ -33,7 +33,17 @@ class Text(NamedTuple):
 class Gradients:
     """The student, ready for single backward passes. Loaded in float32, on the GPU where there is one."""
 
-    def __init__(self, model: str, revision: str | None, adapter: Path | None, lora: dict[str, Any], seed: int) -> None:
+    def __init__(
+        self,
+        model: str,
+        revision: str | None,
+        adapter: Path | None,
+        lora: dict[str, Any],
+        seed: int,
+        *,
+        tokenizer: str | None = None,
+        template_kwargs: dict[str, Any] | None = None,
+    ) -> None:
         import torch
         from peft import LoraConfig, PeftModel, get_peft_model
         from transformers import AutoModelForCausalLM
@@ -41,7 +51,8 @@ class Gradients:
         torch.manual_seed(seed)
         self._device = "cuda" if torch.cuda.is_available() else "cpu"
         base = AutoModelForCausalLM.from_pretrained(model, revision=revision, dtype=torch.float32)
-        self._tokenizer = chat.load_tokenizer(model, revision)
+        self._tokenizer = chat.load_tokenizer(tokenizer or model, revision)
+        self._template_kwargs = template_kwargs or {}
         self._model: Any = (
             get_peft_model(base, LoraConfig(task_type="CAUSAL_LM", **lora))
             if adapter is None
@@ -63,8 +74,9 @@ class Gradients:
     def _one(self, text: Text, max_length: int) -> NDArray[np.float32]:
         import torch
 
-        prompt = chat.prompt_ids(self._tokenizer, text.messages)
-        ids = (prompt + chat.completion_ids(self._tokenizer, text.messages, text.completion))[:max_length]
+        prompt = chat.prompt_ids(self._tokenizer, text.messages, **self._template_kwargs)
+        completion = chat.completion_ids(self._tokenizer, text.messages, text.completion, **self._template_kwargs)
+        ids = (prompt + completion)[:max_length]
         if len(ids) <= len(prompt):
             return np.zeros(PROJECTED, np.float32)
         tokens = torch.tensor([ids], device=self._device)

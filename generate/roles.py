@@ -92,9 +92,13 @@ class Roles:
 
 
 def student_config(config: Config, role: RoleConfig) -> EngineConfig:
-    """The engine config of a role played by the student: its model, and its engine settings where none are given."""
+    """The engine config of a role played by the student: its model, and its engine settings where none are given.
+
+    Another engine has other arguments; what makes the prompt is the student's own on each.
+    """
     student = config.student
-    inherited = student.settings if role.engine == student.engine else {}
+    shared = {"tokenizer", "chat_template_kwargs"} if role.engine != student.engine else student.settings.keys()
+    inherited = {name: value for name, value in student.settings.items() if name in shared}
     settings = {**inherited, **role.settings, "model": student.model, "revision": student.revision}
     engine_config: EngineConfig = plugins.configure("engine", role.engine, settings)
     return engine_config

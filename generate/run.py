@@ -34,6 +34,9 @@ from synthloop.task import open_task
 
 log = logging.getLogger("synthloop.generate")
 
+MOSTLY = 0.5
+"""A share of replies cut at `max_tokens` above which that is told (chosen, not measured)."""
+
 
 def main(arguments: argparse.Namespace) -> None:
     run = open_run(arguments)
@@ -161,12 +164,18 @@ def _refusal(seed: Seed, outcome: Reject) -> Rejection:
 
 
 def tell(candidates: Sequence[Candidate], rejections: Sequence[Rejection], notes: dict[str, int]) -> None:
-    """Log what the round gave; a warning where the teacher gave nothing at all."""
+    """Log what the round gave; a warning where most replies were cut, or the teacher gave nothing at all."""
     log.info(
         "%d candidates, %d refused by their recipe; %d requests (%d from the journal), %d tokens, %d truncated",
         len(candidates), len(rejections), notes["requests"], notes["journal_hits"],
         notes["prompt_tokens"] + notes["completion_tokens"], notes["truncated"],
     )  # fmt: skip
+    if notes["truncated"] > MOSTLY * notes["requests"]:
+        log.warning(
+            "%d of %d replies were cut at max_tokens, so most of what was asked for is lost. Raise max_tokens in the "
+            "roles' or the recipes' sampling.",
+            *(notes["truncated"], notes["requests"]),
+        )
     if rejections and not candidates:
         reasons = Counter(one.reason for one in rejections).most_common(3)
         told = "; ".join(f"{reason} ({number})" for reason, number in reasons)

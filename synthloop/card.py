@@ -103,19 +103,22 @@ def _head(base: str, merged: bool) -> list[str]:
 
 
 def adapter_usage(base: str, folder: Path) -> list[str]:
-    """How to load an adapter with PEFT, and how to serve it with vLLM."""
+    """How to load an adapter with PEFT, and how to serve it with vLLM; with its own end tokens, where it has some."""
+    stops = (folder / "generation_config.json").is_file()
     rank = max_lora_rank(adapter_rank(folder)) if "r" in read_json(folder / "adapter_config.json") else 16
     return [
         "```python",
         "from peft import AutoPeftModelForCausalLM",
-        "from transformers import AutoTokenizer",
+        f"from transformers import AutoTokenizer{', GenerationConfig' if stops else ''}",
         "",
         f'model = AutoPeftModelForCausalLM.from_pretrained("{HERE}")',
         f'tokenizer = AutoTokenizer.from_pretrained("{HERE}")',
+        *([f'model.generation_config = GenerationConfig.from_pretrained("{HERE}")'] if stops else []),
         "```",
         "",
         "```sh",
-        f"vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules adapter={HERE}",
+        f"vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules adapter={HERE}"
+        + (f" --generation-config {HERE}" if stops else ""),
         "```",
         "",
     ]

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,29 @@ from synthloop.errors import UserError
 from synthloop.records import Message
 
 SPECIAL_TOKENS = ("bos_token", "eos_token", "pad_token", "unk_token")
+_shown: list[datetime] = []
+"""The time that templates are told in this process, once there is one."""
+
+
+def show_time(moment: datetime) -> None:
+    """From now on templates that read the clock are told `moment`, so that a run sees one date to its end."""
+    _shown[:] = [moment]
+
+
+def strftime_now(format: str) -> str:
+    """What transformers gives templates under this name: the time by a format of strftime's."""
+    return (_shown[0] if _shown else datetime.now()).strftime(format)
+
+
+DIRECTIVES = ("-d", "-m", "-I", "-H", *"aAbBcdDeFGHIjklmMpPrRsSTuUVwWxXyYzZ")
+"""Of strftime, those a template may ask for."""
+
+
+def with_fixed_time(source: str) -> str:
+    """The template `source` for a server that renders it: it tells itself the time that templates are told here."""
+    told = "".join(f".replace({'%' + one!r}, {strftime_now('%' + one)!r})" for one in DIRECTIVES)
+    # The newline is the one that `trim_blocks` takes away.
+    return "{% macro strftime_now(format) %}{{ format" + told + " }}{% endmacro %}\n" + source
 
 
 class _Generation(jinja2.ext.Extension):
@@ -56,7 +80,7 @@ def _compiled(source: str) -> jinja2.Template:
     environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=["jinja2.ext.loopcontrols", _Generation]
     )
-    environment.globals |= {"raise_exception": _refuse, "strftime_now": lambda _: "1 January 2026"}
+    environment.globals |= {"raise_exception": _refuse, "strftime_now": strftime_now}
     environment.filters["tojson"] = lambda value, indent=None, **_: json.dumps(value, ensure_ascii=False, indent=indent)
     return environment.from_string(source)
 

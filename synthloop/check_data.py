@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,11 +12,12 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from synthloop import plugins
-from synthloop.check_models import student_row, template_of, tokenizer_folder
+from synthloop import plugins, taught
+from synthloop.chat import prompt_text
+from synthloop.check_models import student_rows, template_kwargs, tokenizer_of
 from synthloop.config import Config, PluginRef
 from synthloop.errors import UserError
-from synthloop.model_folder import load_tokenizer, text_config
+from synthloop.model_folder import text_config
 from synthloop.records import Example, Message
 from synthloop.screen import warnings_told
 from synthloop.splits import split_rows
@@ -102,9 +104,35 @@ def _warnings() -> Iterator[list[str]]:
 def row_mistakes(config: Config, rows: Rows) -> Iterator[str]:
     """What is wrong with the rows: they don't parse, a split is empty, held-out rows stand in train."""
     yield from rows.mistakes
-    example = next((one for one in rows.published.get("train", [])), None)
-    if example is not None:
-        yield from student_row(config, example)
+    refused = False
+    for split, examples in rows.published.items():
+        for example, mistake in student_rows(config, examples):
+            refused = True
+            yield f"'student.model': {_place(rows, split, examples.index(example))}: {mistake}"
+    if not refused:
+        yield from _lost_scores(config, rows)
+
+
+def _place(rows: Rows, split: str, index: int) -> str:
+    """Where an example comes from: its file and line, where the task knows them."""
+    places = getattr(rows.task.module, "places", None) if rows.task else None
+    if rows.task is None or places is None:
+        return f"example {rows.published[split][index].id} of '{split}'"
+    return str(next(itertools.islice(places(rows.task.config, split), index, None)))
+
+
+def _lost_scores(config: Config, rows: Rows) -> Iterator[str]:
+    """A template with which a student that has learned everything would be scored 0."""
+    try:
+        tokenizer = tokenizer_of(config.student)
+        if tokenizer is None or not tokenizer.is_whole or rows.task is None:
+            return
+        examples = rows.published.get("train", [])
+        mistake = taught.lost_score(tokenizer, rows.task, examples, template_kwargs(config.student))
+    except UserError as error:
+        mistake = str(error)
+    if mistake is not None:
+        yield f"'student.model': {mistake}"
 
 
 def long_prompts(config: Config, rows: Rows) -> Iterator[str]:
@@ -129,17 +157,15 @@ def prompt_sizes(config: Config, rows: Rows) -> list[tuple[int, Example]]:
 
 def num_tokens(role: Any, messages: tuple[Message, ...], limit: int | None = None) -> int | None:
     """Tokens of a prompt as `role` sees it; at least `limit` where it has more. None without a local tokenizer."""
-    tokenizer = load_tokenizer(tokenizer_folder(role))
     try:
-        template = template_of(role)
-        if tokenizer is None or template is None:
+        tokenizer = tokenizer_of(role)
+        if tokenizer is None or not tokenizer.is_whole:
             return None
-        kwargs = role.settings.get("chat_template_kwargs") or {}
-        text = template.render(messages, generation_prompt=True, **kwargs)
+        text = prompt_text(tokenizer, messages, **template_kwargs(role))
     except UserError:
         return None  # said by `check_models`
     end = None if limit is None else CHARACTERS_A_TOKEN * limit
-    return len(tokenizer.encode(text[:end], add_special_tokens=False).ids)
+    return len(tokenizer(text[:end], add_special_tokens=False)["input_ids"])
 
 
 def context(config: Config) -> int | None:

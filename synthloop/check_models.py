@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from synthloop import upstream
-from synthloop.chat import continuation
-from synthloop.chat_template import ChatTemplate, read_chat_template
+from synthloop import taught, upstream
+from synthloop.chat import completion_ids, prompt_text
 from synthloop.config import Config, RoleConfig, Unread
 from synthloop.errors import UserError, did_you_mean
+from synthloop.folder_tokenizer import FolderTokenizer, read_tokenizer
 from synthloop.model_folder import looks_local, module_names, text_config
 from synthloop.records import Example, Message
 
@@ -48,9 +48,15 @@ def tokenizer_folder(role: RoleConfig) -> Path:
     return Path(str(role.settings.get("tokenizer") or role.settings.get("model")))
 
 
-def template_of(role: RoleConfig) -> ChatTemplate | None:
-    """The chat template of a role, where it is local. Raises `UserError`."""
-    return read_chat_template(tokenizer_folder(role))
+def tokenizer_of(role: RoleConfig) -> FolderTokenizer | None:
+    """The tokenizer of a role, where it is local and has a chat template. Raises `UserError`."""
+    return read_tokenizer(tokenizer_folder(role))
+
+
+def template_kwargs(role: RoleConfig) -> dict[str, Any]:
+    """What the role's chat template is given beside the turns."""
+    given = role.settings.get("chat_template_kwargs")
+    return given if isinstance(given, dict) else {}
 
 
 def model_files(config: Config) -> Iterator[str]:
@@ -60,31 +66,32 @@ def model_files(config: Config) -> Iterator[str]:
         system = bool(config.task.settings.get("system"))
     for path, role in served_here(config):
         try:
-            for mistake in _model(role.settings["model"], tokenizer_folder(role), system and path == "student"):
+            for mistake in _model(role, system and path == "student"):
                 yield f"'{path}.model': {mistake}"
         except UserError as error:
             yield f"'{path}.model': {error}"
 
 
-def _model(model: str, tokenizer: Path, system: bool) -> Iterator[str]:
-    if not looks_local(model):
+def _model(role: RoleConfig, system: bool) -> Iterator[str]:
+    folder, beside = Path(role.settings["model"]), tokenizer_folder(role)
+    if not looks_local(role.settings["model"]):
         return
-    folder = Path(model)
     if not folder.is_dir():
         yield f"no such folder {folder}. Expected a Hugging Face model folder or a hub id."
         return
     if not (folder / "config.json").is_file():
         yield f"{folder} has no config.json, so it is not a Hugging Face model folder."
-    if not tokenizer.is_dir():
+    if not beside.is_dir():
         return
-    if not any((tokenizer / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        yield f"{tokenizer} has no tokenizer (tokenizer.json). Copy the tokenizer's files there, or set `tokenizer:`."
+    if not any((beside / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        yield f"{beside} has no tokenizer (tokenizer.json). Copy the tokenizer's files there, or set `tokenizer:`."
         return
-    template = read_chat_template(tokenizer)
-    if template is None:
-        yield f"the tokenizer in {tokenizer} has no chat template. Add chat_template.jinja, or take an instruct model."
-    else:
-        yield from dropped_turns(template, _probe(system), tokenizer)
+    tokenizer = read_tokenizer(beside)
+    if tokenizer is None:
+        yield f"the tokenizer in {beside} has no chat template. Add chat_template.jinja, or take an instruct model."
+        return
+    found = list(dropped_turns(tokenizer, _probe(system), template_kwargs(role)))
+    yield from found or _beyond_vocabulary(tokenizer, folder, template_kwargs(role))
 
 
 def _probe(system: bool) -> list[Message]:
@@ -96,33 +103,70 @@ TASK_REMEDY = "Put the instruction into `task.prompt` and leave `task.system` ou
 
 
 def dropped_turns(
-    template: ChatTemplate, turns: Sequence[Message], folder: Path, remedy: str = TASK_REMEDY
+    tokenizer: FolderTokenizer, turns: Sequence[Message], kwargs: dict[str, Any], remedy: str = TASK_REMEDY
 ) -> Iterator[str]:
     """Turns the template loses or refuses."""
     try:
-        text = template.render(turns, generation_prompt=True)
+        prompt_text(tokenizer, turns, **kwargs)
     except UserError as error:
-        yield f"{folder}: {error}. {remedy}, or fix the template."
+        yield f"{tokenizer.name_or_path}: {error} {remedy}, or fix the template."
+
+
+def vocab_size(folder: Path) -> int | None:
+    """Rows of the model's embedding; None where config.json does not say."""
+    size = text_config(folder).get("vocab_size")
+    return size if isinstance(size, int) and not isinstance(size, bool) else None
+
+
+def _beyond_vocabulary(tokenizer: FolderTokenizer, folder: Path, kwargs: dict[str, Any]) -> Iterator[str]:
+    """A tokenizer with tokens that the model has no embedding for, where they are met: in any text, or in the template.
+
+    Others may stand in a tokenizer that several models share; what rows hold of those is said by `student_rows`.
+    """
+    size = vocab_size(folder)
+    beyond = {} if size is None else tokenizer.beyond(size)
+    if not beyond:
         return
-    for turn in turns:
-        if turn["content"].strip() not in text:
-            yield f"the chat template of {folder} drops the {turn['role']} turn. {remedy}, or fix the template."
+    turns, met = _probe(system=False), set(tokenizer.special_ids.values())
+    with contextlib.suppress(UserError):  # a model that is only asked may have a template that writes no reply
+        met |= set(completion_ids(tokenizer, turns, "reply", **kwargs))
+    met |= set(tokenizer(prompt_text(tokenizer, turns, **kwargs), add_special_tokens=False)["input_ids"])
+    for id, text in beyond.items():
+        if id in met or id not in tokenizer.added_tokens_decoder:
+            yield f"{too_large(tokenizer, id, text, folder)} {TOKENIZER_REMEDY}"
 
 
-def student_row(config: Config, example: Example) -> Iterator[str]:
-    """A real row as the student is trained on it: the completion has to follow the prompt it is asked with."""
-    kwargs: dict[str, Any] = config.student.settings.get("chat_template_kwargs") or {}
+TOKENIZER_REMEDY = (
+    "Take the tokenizer that belongs to the model, or enlarge the model and save it anew "
+    "(model.resize_token_embeddings(len(tokenizer)))."
+)
+
+
+def too_large(tokenizer: FolderTokenizer, id: int, text: str, folder: Path) -> str:
+    """What is wrong with a token that the model does not have."""
+    return (
+        f"the tokenizer in {tokenizer.name_or_path} has the token {text!r} with the id {id}, and the vocabulary of the "
+        f"model ends before it (vocab_size {vocab_size(folder)} in {folder / 'config.json'})."
+    )
+
+
+def student_rows(config: Config, examples: Sequence[Example]) -> Iterator[tuple[Example, str]]:
+    """(row, mistake) of real rows that the student cannot be trained on: turns that its template refuses, drops or
+    renders differently, and the first row with a token that the model does not have."""
     try:
-        template = template_of(config.student)
-        if template is None:
+        tokenizer = tokenizer_of(config.student)
+        size = vocab_size(Path(config.student.model))
+    except UserError:
+        return  # said by `model_files`
+    if tokenizer is None:
+        return
+    yield from taught.refused(tokenizer, examples, template_kwargs(config.student))
+    beyond = {} if size is None else tokenizer.beyond(size)
+    for example in examples if beyond else ():
+        texts = [example.completion, *(turn["content"] for turn in example.messages)]
+        if found := next(((id, text) for id, text in beyond.items() if any(text in one for one in texts)), None):
+            yield example, f"{too_large(tokenizer, *found, Path(config.student.model))} {TOKENIZER_REMEDY}"
             return
-        turns = [*example.messages, Message(role="assistant", content=example.completion)]
-        continuation(
-            template.render(example.messages, generation_prompt=True, **kwargs),
-            template.render(turns, generation_prompt=False, **kwargs),
-        )
-    except UserError as error:
-        yield f"'student.model': {error}"
 
 
 def parallel_sizes(config: Config) -> Iterator[str]:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from synthloop import plugins, problems
 from synthloop.check_data import Rows
-from synthloop.check_models import dropped_turns, template_of, tokenizer_folder
+from synthloop.check_models import dropped_turns, template_kwargs, tokenizer_of
 from synthloop.config import Config, RecipeRef
 from synthloop.errors import UserError
 from synthloop.records import Example, Request
@@ -107,9 +107,9 @@ def _refused_turns(config: Config, requests: list[Request]) -> Iterator[str]:
         for role in config.committee(request.role):
             asked = config.student if role.is_student else role
             try:
-                template = template_of(asked)
+                tokenizer = tokenizer_of(asked)
             except UserError:
                 continue  # said by `check_models`
-            if template is not None:
-                found = dropped_turns(template, request.messages, tokenizer_folder(asked), PROMPT_REMEDY)
+            if tokenizer is not None:
+                found = dropped_turns(tokenizer, request.messages, template_kwargs(asked), PROMPT_REMEDY)
                 yield from (f"'roles.{request.role}', asked by a recipe: {one}" for one in found)

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from synthloop.chat_template import show_time
 from synthloop.errors import UserError, known_error
 from synthloop.interrupt import Interrupted, held, raise_if_asked
 from synthloop.screen import say, visible
@@ -76,10 +77,14 @@ def stage_parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def open_run(arguments: argparse.Namespace) -> Run:
-    """The run named by `--run`. Raises `UserError` where `--run` or `--round` is missing."""
+    """The run named by `--run`, whose date chat templates are told from now on. Raises `UserError` where `--run` or
+    `--round` is missing."""
     if arguments.run is None or arguments.round is None:
         raise UserError("expected --run DIR --round N, for example --run runs/quickstart --round 1.")
-    return Run(arguments.run)
+    run = Run(arguments.run)
+    if run.started is not None:
+        show_time(run.started)
+    return run
 
 
 def run_child(main: Callable[[argparse.Namespace], None], *, parser: argparse.ArgumentParser) -> None:

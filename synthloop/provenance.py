@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +46,7 @@ def write_provenance(run: Run) -> None:
         return
     facts: dict[str, Any] = {
         "command": sys.argv,
+        "started": datetime.now().isoformat(timespec="seconds"),
         "versions": versions(),
         "machine": {"platform": platform.platform(), "cpus": os.cpu_count(), "gpu": has_gpu()},
         "git_commit": _git_commit(),

@@ -15,6 +15,7 @@ import shutil
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -262,6 +263,13 @@ class Run:
         """Sample id -> the last decision a person took about it."""
         rows = read_rows(self.reviews_path, Review) if self.reviews_path.exists() else []
         return {one.id: one for one in rows}
+
+    @property
+    def started(self) -> datetime | None:
+        """When the run began, by the local clock: what chat templates are told, to its end. None before it does."""
+        path = self.root / "provenance.json"
+        told = read_json(path).get("started") if path.exists() else None
+        return None if told is None else datetime.fromisoformat(told)
 
     @property
     def journal_path(self) -> Path:

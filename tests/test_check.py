@@ -14,6 +14,7 @@ from synthloop.check import check_config, check_file
 from synthloop.config import Config, parse
 from synthloop.errors import UserError
 from synthloop.splits import prepare
+from tests.shapes import SHAPES, put_on, tokenizer_of
 
 ROOT = Path(__file__).parents[1]
 
@@ -385,6 +386,97 @@ def test_chat_templates(
     roles = {"teacher": {"model": str(tiny_model)}}
     found = mistakes(settings(model, roles=roles, task=task or TASK))
     assert (found == []) if message is None else any(message in line for line in found), found
+
+
+def chat_task(folder: Path, *extra: dict[str, Any]) -> dict[str, Any]:
+    """A task of conversations: twenty plain ones, and then those given, in one file."""
+    plain = [
+        [{"role": "user", "content": f"{n} + {n + 1}?"}, {"role": "assistant", "content": "odd"}] for n in range(20)
+    ]
+    lines = [json.dumps({"messages": one}) for one in plain] + [json.dumps(one) for one in extra]
+    (folder / "chats.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    return {"name": "jsonl", "path": str(folder), "train": "chats.jsonl", "scorer": "exact"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "kwargs", "message"),
+    [
+        ("chatml", {}, None),
+        ("no end", {}, None),
+        ("dated", {}, None),
+        ("thinks", {}, "learned as '<think>\\n\\n</think>\\n\\nodd', which the task's scorer calls wrong"),
+        ("thinks", {}, "Set `student.chat_template_kwargs: {enable_thinking: false}`."),
+        ("thinks", {"enable_thinking": False}, None),
+        ("channel", {}, "learned as 'finalodd', which the task's scorer calls wrong"),
+        ("channel", {}, "Change the template, so that it writes nothing around"),
+    ],
+)
+def test_a_completion_is_scored_as_it_is_learned(
+    model: Path, tiny_model: Path, tmp_path: Path, shape: str, kwargs: dict[str, Any], message: str | None
+) -> None:
+    student = {"model": str(put_on(model, SHAPES[shape])), "chat_template_kwargs": kwargs}
+    roles = {"teacher": {"model": str(tiny_model)}}
+    found = mistakes(settings(model, student=student, roles=roles, task=chat_task(tmp_path)))
+    assert (found == []) if message is None else any(message in line for line in found), found
+
+
+@pytest.mark.parametrize(
+    ("shape", "first", "message"),
+    [
+        ("thinks", "developer", "line 21: The chat template of "),
+        ("thinks", "developer", "drops the developer turn"),
+        ("thinks", "system", None),
+        ("no system", "system", "line 21: the chat template refuses turns of system, user: System role not supported"),
+        ("no system", "assistant", "line 21: the chat template refuses turns of assistant, user: Roles must alternate"),
+    ],
+)
+def test_a_row_with_turns_that_the_template_refuses_or_drops(
+    model: Path, tiny_model: Path, tmp_path: Path, shape: str, first: str, message: str | None
+) -> None:
+    turns = [(first, "Be brief."), ("user", "2 + 2?"), ("assistant", "even")]
+    task = chat_task(tmp_path, {"messages": [{"role": role, "content": content} for role, content in turns]})
+    kwargs = {"enable_thinking": False}
+    student = {"model": str(put_on(model, SHAPES[shape])), "chat_template_kwargs": kwargs}
+    found = mistakes(settings(model, student=student, roles={"teacher": {"model": str(tiny_model)}}, task=task))
+    assert (found == []) if message is None else any(message in line for line in found), found
+
+
+def vocabulary_of(model: Path, size: int) -> None:
+    path = model / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "vocab_size": size}))
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "message"),
+    [
+        ("chatml", 322, None),
+        ("chatml", 321, "has the token '<|im_end|>' with the id 321, and the vocabulary of the model ends before it"),
+        ("no end", 320, "has the token '<|endoftext|>' with the id 320"),
+        ("chatml", 200, "vocab_size 200 in"),
+    ],
+)
+def test_a_tokenizer_larger_than_the_vocabulary(
+    model: Path, tiny_model: Path, shape: str, size: int, message: str | None
+) -> None:
+    vocabulary_of(put_on(model, SHAPES[shape]), size)
+    found = mistakes(settings(model, roles={"teacher": {"model": str(tiny_model)}}))
+    assert (found == []) if message is None else any(message in line for line in found), found
+
+
+def test_a_token_that_the_model_lacks_is_a_mistake_where_a_row_holds_it(
+    model: Path, tiny_model: Path, tmp_path: Path
+) -> None:
+    tokenizer = tokenizer_of(SHAPES["chatml"])
+    tokenizer.add_tokens(["<image>"])
+    tokenizer.save_pretrained(model)
+    vocabulary_of(model, 322)
+    given = settings(model, roles={"teacher": {"model": str(tiny_model)}}, task=chat_task(tmp_path))
+    assert mistakes(given) == []
+    row = {"messages": [{"role": "user", "content": "What is in <image>?"}, {"role": "assistant", "content": "odd"}]}
+    found = mistakes(given | {"task": chat_task(tmp_path, row)})
+    assert any(
+        "chats.jsonl, line 21: the tokenizer in" in line and "'<image>' with the id 322" in line for line in found
+    )
 
 
 def test_a_prompt_of_a_recipe_that_the_teachers_template_refuses(model: Path, tmp_path: Path) -> None:

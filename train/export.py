@@ -22,6 +22,7 @@ from synthloop.errors import UserError
 from synthloop.files import flush, flush_tree
 from synthloop.folders import refuse_foreign
 from synthloop.store import Run
+from train.ends import end_tokens
 
 log = logging.getLogger("synthloop.export")
 
@@ -66,8 +67,12 @@ def merge_adapter(run: Run, adapter: Path, folder: Path) -> None:
     student = run.config.student
     base = AutoModelForCausalLM.from_pretrained(student.model, revision=student.revision, dtype="auto")
     merged = PeftModel.from_pretrained(base, str(adapter)).merge_and_unload(safe_merge=True)
+    tokenizer = AutoTokenizer.from_pretrained(adapter)
+    ends = end_tokens(merged, tokenizer, student.settings.get("chat_template_kwargs") or {})
+    if ends is not None:
+        merged.generation_config.eos_token_id = ends
     merged.save_pretrained(folder)
-    AutoTokenizer.from_pretrained(adapter).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def main(arguments: argparse.Namespace) -> None:

@@ -28,7 +28,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
 
-from synthloop.chat import completion_ids, prompt_ids
+from synthloop.chat import completion_ids, end_ids, prompt_ids, reply_text
 from synthloop.config import parse
 from synthloop.conversations import LeftOut, Unread, heed_verdict, read_conversation, require_filled
 from synthloop.errors import UserError
@@ -49,6 +49,11 @@ class Tokens(NamedTuple):
 
     input_ids: list[int]
     completion_mask: list[int]
+
+
+def completion_of(tokens: Tokens) -> list[int]:
+    """The ids that the loss is on."""
+    return [id for id, mask in zip(tokens.input_ids, tokens.completion_mask, strict=True) if mask]
 
 
 def read_training_rows(path: Path, unread: Unread | None = None) -> list[Row]:
@@ -141,14 +146,44 @@ def row_weight(line: dict[str, Any], where: str) -> float:
 
 
 def tokenise(tokenizer: Any, rows: Sequence[Row], **template_kwargs: Any) -> list[Tokens]:
-    """The rows' token ids, in order: exactly the prompt of inference, then the assistant's turn with its end token."""
+    """The rows' token ids, in order: exactly the prompt of inference, then the assistant's turn with its end token.
+
+    Raises:
+        UserError: the chat template refuses a row's turns or drops one (the row is named).
+    """
     tokenised = []
     for row in rows:
-        prompt = prompt_ids(tokenizer, row.messages, **template_kwargs)
-        completion = completion_ids(tokenizer, row.messages, row.completion, **template_kwargs)
+        try:
+            prompt = prompt_ids(tokenizer, row.messages, **template_kwargs)
+            completion = completion_ids(tokenizer, row.messages, row.completion, **template_kwargs)
+        except UserError as error:
+            raise UserError(f"{_place(row)}: {error}") from error
         tokenised.append(Tokens(prompt + completion, [0] * len(prompt) + [1] * len(completion)))
     _warn_of_special_tokens(tokenizer, rows)
     return tokenised
+
+
+def describe_changes(
+    tokenizer: Any, texts: Sequence[str], completions: Sequence[Sequence[int]], **template_kwargs: Any
+) -> dict[str, int]:
+    """How many of `texts` are not learned word for word, for the stage's record: their `completions` (token ids), as an
+    engine gives them back, do not hold them."""
+    ends = end_ids(tokenizer, **template_kwargs)
+    learned = [reply_text(tokenizer, ids, ends) for ids in completions]
+    changed = [(text, other) for text, other in zip(texts, learned, strict=True) if text not in other]
+    if changed:
+        log.warning(
+            "train: the chat template or the tokenizer changes the text of %d of %d completions (it may trim): the "
+            "first, %.80r, is learned as %.80r.",
+            *(len(changed), len(texts), *changed[0]),
+        )
+    return {"changed_completions": len(changed)}
+
+
+def _place(row: Row) -> str:
+    """Where a row comes from: the line of a user's file, or the sample of the loop."""
+    file, _, line = row.id.rpartition(":")
+    return f"{file}, line {line}" if file and line.isdecimal() else f"row {row.id}"
 
 
 def _warn_of_special_tokens(tokenizer: Any, rows: Sequence[Row]) -> None:

@@ -20,6 +20,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -27,6 +28,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from synthloop import card, plugins
+from synthloop.chat_template import show_time
 from synthloop.child import open_run, run_child, stage_parser
 from synthloop.config import Config, TrainJob, dump, parse
 from synthloop.conversations import Unread
@@ -40,6 +42,7 @@ from synthloop.schema import describe
 from synthloop.store import Stage, Writer, read_json, sha256, write_json
 from synthloop.yaml_file import read_yaml
 from train.checkpoints import interval, latest_complete, remove_incomplete
+from train.ends import write_ends
 from train.objectives import ObjectiveConfig
 
 log = logging.getLogger("synthloop.train")
@@ -135,6 +138,7 @@ def fit(objective: ModuleType, config: ObjectiveConfig, args: Any, rows: list[An
     trained, trained_cpu = time.monotonic(), time.process_time()
     save_adapter(trainer, folder / "adapter")
     if state.is_main_process:
+        write_ends(trainer.model, trainer.processing_class, config.chat_template_kwargs, folder / "adapter")
         num_trained = facts["rows"] - facts.get("lost_rows", 0) - facts.get("equal_rows", 0)
         write_card(objective, config, num_trained, folder / "adapter")
     return {
@@ -222,7 +226,8 @@ def stage_writer(stage: Stage, inputs: list[Path], state: Any) -> Iterator[Write
 
 @contextmanager
 def folder_writer(folder: Path, settings: dict[str, Any], state: Any) -> Iterator[Writer]:
-    """A plain output folder that remembers what it was made from; `train.json` is written last, by the main process.
+    """A plain output folder that remembers what it was made from, and when: templates that read the clock are told that
+    date when it is resumed too. `train.json` is written last, by the main process.
 
     Raises:
         UserError: the folder holds work made from other settings or data.
@@ -232,14 +237,18 @@ def folder_writer(folder: Path, settings: dict[str, Any], state: Any) -> Iterato
         refuse_foreign(folder, [mark.name], "Choose another --output.")
         if mark.exists():
             refuse_other(folder, settings)
-        write_json(mark, settings)
+        else:
+            write_json(mark, {**settings, "started": datetime.now().isoformat(timespec="seconds")})
     state.wait_for_everyone()
+    made_from = read_json(mark)
+    if "started" in made_from:  # not in a folder of an earlier version
+        show_time(datetime.fromisoformat(made_from["started"]))
     out = Writer(folder, {})
     yield out
     state.wait_for_everyone()
     if state.is_main_process:
         flush_tree(folder)
-        write_json(folder / "train.json", {**settings, **out.notes})
+        write_json(folder / "train.json", {**made_from, **out.notes})
         mark.unlink()
 
 

@@ -104,7 +104,7 @@ def build(trainer_class: Any, cfg: ObjectiveConfig, args: Any, tokenizer: Any, c
     dtype = {"dtype": "bfloat16"} if args.bf16 else {}
     args.model_init_kwargs = {"revision": cfg.revision, **dtype, **(args.model_init_kwargs or {})}
     try:
-        return trainer_class(
+        trainer = trainer_class(
             model=cfg.model,
             args=args,
             train_dataset=Dataset.from_dict(dict(columns)),
@@ -114,6 +114,20 @@ def build(trainer_class: Any, cfg: ObjectiveConfig, args: Any, tokenizer: Any, c
         )
     except (OSError, ValueError) as error:
         raise UserError(f"The trainer of '{cfg.model}' cannot be built: {error}") from error
+    _refuse_unknown_tokens(trainer.model.config.get_text_config().vocab_size, tokenizer, columns)
+    return trainer
+
+
+def _refuse_unknown_tokens(vocab_size: int, tokenizer: Any, columns: Mapping[str, Any]) -> None:
+    """Raise `UserError` where rows have tokens that the model has no embedding for."""
+    ids = (id for name, rows in columns.items() if name.endswith("ids") for row in rows for id in row)
+    largest = max(tokenizer.pad_token_id or 0, *ids)
+    if largest >= vocab_size:
+        raise UserError(
+            f"The rows have the token {tokenizer.decode([largest])!r} with the id {largest}, and the vocabulary of the "
+            f"model ends before it (vocab_size {vocab_size}). Take the tokenizer that belongs to the model, or enlarge "
+            "the model and save it anew (model.resize_token_embeddings(len(tokenizer)))."
+        )
 
 
 def tell_first(shown: Mapping[str, str]) -> None:

@@ -190,6 +190,11 @@ def _warn_of_slices(slices: Counter[str], split: str) -> None:
         log.warning("task: slices of '%s' that differ in case, width or spaces only are scored apart: %s.", split, told)
 
 
+def places(cfg: Config, split: str) -> Iterator[str]:
+    """File and line of each example, in the order of `load`."""
+    return (where for where, _, _ in _conversations(cfg, split, Unread()))
+
+
 def score(cfg: Config, example: Example, text: str) -> Score:
     """What the configured scorer says."""
     return cfg.score(example.answer, text)

@@ -64,4 +64,9 @@ def _gradients(ctx: FilterContext) -> Gradients:
     config = ctx.run.config
     adapter = ctx.run.adapter(ctx.run.accepted_round(ctx.round))
     seed = derive_seed(config.seed, ctx.round, "influence")
-    return Gradients(config.student.model, config.student.revision, adapter, config.train.lora, seed)
+    student = config.student.engine_config()
+    return Gradients(
+        *(student.model, student.revision, adapter, config.train.lora, seed),
+        tokenizer=student.tokenizer,
+        template_kwargs=student.chat_template_kwargs,
+    )

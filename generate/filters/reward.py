@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from generate.curation import FilterContext, refuse
 from synthloop import problems
+from synthloop.chat import conversation_text
 from synthloop.errors import UserError
 from synthloop.records import Candidate, Decision, Message
 
@@ -132,7 +133,7 @@ def _encode(cfg: Config, tokenizer: Any, one: Candidate, system: str | None) -> 
         encoded: Mapping[str, list[int]] = tokenizer(asked, one.completion)
         return encoded
     turns = [*one.messages, Message(role="assistant", content=one.completion)]
-    text = tokenizer.apply_chat_template(turns, tokenize=False)
+    text = conversation_text(tokenizer, turns)
     plain: Mapping[str, list[int]] = tokenizer(text, add_special_tokens=False)
     return plain
 

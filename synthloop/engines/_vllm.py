@@ -116,6 +116,13 @@ def check_sampling(sampling: dict[str, Any]) -> dict[str, Any]:
     return _taken(sampling, "sampling_params")
 
 
+def stopping_at(end: int | None, sampling: dict[str, Any]) -> dict[str, Any]:
+    """`sampling` that also stops at the token `end` (see `chat.turn_end`), unless it asks for text beyond any end."""
+    if end is None or sampling.get("ignore_eos"):
+        return sampling
+    return {**sampling, "stop_token_ids": [*(sampling.get("stop_token_ids") or ()), end]}
+
+
 def _taken(values: dict[str, Any], kind: upstream.Kind) -> dict[str, Any]:
     mistakes = upstream.mistakes(kind, values)
     if mistakes:

@@ -92,7 +92,7 @@ class HfEngine:
         self._cfg = cfg
         self._model = model
         self._tokenizer = tokenizer
-        self._own_end_ids = _take_end_ids(model)
+        self._own_end_ids = [*_take_end_ids(model), *chat.end_ids(tokenizer, **cfg.chat_template_kwargs)]
         self._max_length = int(model.config.max_position_embeddings)
         self._pad_id = int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
         self._waiting: deque[tuple[Request, list[int], dict[str, Any]]] = deque()
@@ -199,17 +199,17 @@ class HfEngine:
     def _end_ids(self, sampling: dict[str, Any]) -> list[int]:
         ends = set(sampling["stop_token_ids"] or ())
         if not sampling["ignore_eos"]:
-            ends |= {self._tokenizer.eos_token_id, *self._own_end_ids} - {None}
+            ends |= set(self._own_end_ids)
         return sorted(ends)
 
     def _completion(
         self, request: Request, prompt: list[int], reply: list[int], logprobs: Any, sampling: dict[str, Any]
     ) -> Completion:
-        """Cut `reply` after its first end token; the end token counts, as it does in vLLM."""
+        """Cut `reply` after its first end token; the end token counts and is no part of the text, as in vLLM."""
         ends = set(self._end_ids(sampling))
         length = next((i + 1 for i, token in enumerate(reply) if token in ends), len(reply))
         ended = reply[length - 1] in ends
-        text = self._tokenizer.decode(reply[:length], skip_special_tokens=True)
+        text = self._tokenizer.decode(reply[: length - ended], skip_special_tokens=True)
         cuts = [at for stop in _stops(sampling) if (at := text.find(stop)) >= 0]
         return Completion(
             request_id=request.id,

@@ -24,15 +24,17 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from synthloop import chat
+from synthloop.chat_template import with_fixed_time
 from synthloop.engines import EngineConfig, _openai
-from synthloop.engines._vllm import check_args, engine_args
+from synthloop.engines._vllm import check_args, engine_args, stopping_at
 from synthloop.errors import UserError
 from synthloop.plugins import Untracked
 from synthloop.records import Completion, Request
@@ -143,10 +145,10 @@ def open(cfg: Config, adapter: Path | None = None) -> ServerEngine:
             "Set serve: true, or use engine: vllm_offline."
         )
     key = None if cfg.api_key_env is None else _api_key(cfg.api_key_env)
-    server = _serve(cfg, adapter) if cfg.serve else None
+    server, end = _serve(cfg, adapter) if cfg.serve else (None, None)
     urls = cfg.base_urls if server is None else (server.base_url,)
     limits = Limits(**{field.name: getattr(cfg, field.name) for field in dataclasses.fields(Limits)})
-    return ServerEngine(cfg, EndpointPool(urls, key, limits), server, ADAPTER_NAME if adapter else cfg.model)
+    return ServerEngine(cfg, EndpointPool(urls, key, limits), server, ADAPTER_NAME if adapter else cfg.model, end)
 
 
 def _api_key(name: str) -> str:
@@ -163,34 +165,50 @@ def _api_key(name: str) -> str:
     return key
 
 
-def _serve(cfg: Config, adapter: Path | None) -> ManagedServer:
+def _serve(cfg: Config, adapter: Path | None) -> tuple[ManagedServer, int | None]:
+    """The server, and the token at which the model's template ends a turn, where a request has to name it."""
     from synthloop.engines._managed_server import ManagedServer
 
-    chat.load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)  # a clear message before the server's own
+    tokenizer = chat.load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)  # a clear message before the server's own
+    end = chat.turn_end(tokenizer, **cfg.chat_template_kwargs)
     args = {"served_model_name": cfg.model, **engine_args(cfg, adapter)}
-    server = ManagedServer(args, None if adapter is None else (ADAPTER_NAME, adapter))
-    try:
-        server.wait_ready(cfg.start_timeout_s)
-    except BaseException:  # Ctrl-C too: never leave a server behind
-        server.stop()
-        raise
-    return server
+    with tempfile.TemporaryDirectory(prefix="synthloop-template-") as folder:
+        args |= _fixed_time(tokenizer.chat_template, Path(folder))
+        server = ManagedServer(args, None if adapter is None else (ADAPTER_NAME, adapter))
+        try:
+            server.wait_ready(cfg.start_timeout_s)
+        except BaseException:  # Ctrl-C too: never leave a server behind
+            server.stop()
+            raise
+    return server, end
+
+
+def _fixed_time(template: Any, folder: Path) -> dict[str, Any]:
+    """What a server is started with whose template reads the clock: one that tells the run's own date instead."""
+    if not isinstance(template, str) or "strftime_now" not in template:
+        return {}
+    path = folder / "chat_template.jinja"
+    path.write_text(with_fixed_time(template), encoding="utf-8")
+    return {"chat_template": path}
 
 
 class ServerEngine:
     """Counts what is in flight; the pool does the rest in its own thread."""
 
-    def __init__(self, cfg: Config, pool: EndpointPool, server: ManagedServer | None, model: str) -> None:
+    def __init__(
+        self, cfg: Config, pool: EndpointPool, server: ManagedServer | None, model: str, end: int | None = None
+    ) -> None:
         self._cfg = cfg
         self._pool = pool
         self._server = server
         self._model = model
+        self._end = end
         self._num_in_flight = 0
 
     def submit(self, request: Request) -> None:
         """Queue `request`. Raises `UserError` on sampling that can't be asked of a server."""
         path, body = _openai.body(self._cfg, self._model, request, self._cfg.dialect)
-        self._pool.put(request, path, body)
+        self._pool.put(request, path, stopping_at(self._end, body))
         self._num_in_flight += 1
 
     def poll(self) -> list[Completion]:

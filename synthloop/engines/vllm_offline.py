@@ -22,7 +22,7 @@ from pydantic import field_validator
 
 from synthloop import chat
 from synthloop.engines import EngineConfig, _cpu_lora
-from synthloop.engines._vllm import check_args, check_sampling, engine_args, environment, is_cpu_build
+from synthloop.engines._vllm import check_args, check_sampling, engine_args, environment, is_cpu_build, stopping_at
 from synthloop.errors import UserError
 from synthloop.guided import for_grammar
 from synthloop.records import Completion, Request
@@ -86,6 +86,7 @@ class VllmEngine:
         self._cfg = cfg
         self._engine: Any = llm.llm_engine
         self._tokenizer = tokenizer
+        self._turn_end = chat.turn_end(tokenizer, **cfg.chat_template_kwargs)
         self._max_length = int(llm.model_config.max_model_len)
         self._lora_request = LoRARequest
         self._lora_numbers = itertools.count(1)
@@ -108,7 +109,8 @@ class VllmEngine:
         Raises:
             UserError: `sampling` has a name or value that vLLM refuses.
         """
-        self._submitted.append((request, sampling_params({**self._cfg.sampling, **request.sampling})))
+        sampling = stopping_at(self._turn_end, {**self._cfg.sampling, **request.sampling})
+        self._submitted.append((request, sampling_params(sampling)))
 
     def poll(self) -> list[Completion]:
         """Step the batch until something finished; [] when nothing is in flight.

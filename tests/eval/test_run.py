@@ -24,6 +24,7 @@ from synthloop.records import Candidate, Example, Failure, Message, Prediction
 from synthloop.splits import prepare
 from synthloop.store import Run, read_json, read_rows, write_json, write_rows
 from tests.engines.conftest import VLLM_ARGS, make_adapter
+from tests.shapes import SHAPES, put_on
 from train.rows import tokenise
 from train.sources import real_row
 
@@ -290,6 +291,18 @@ def test_mistakes(run: Run, tmp_path: Path) -> None:
     copy.split("probe").write_text("")
     with pytest.raises(UserError, match="'probe' has no examples"):
         evaluate(copy, 0)
+
+
+def test_a_baseline_whose_scorer_could_never_call_a_student_right(tiny_model: Path, tmp_path: Path) -> None:
+    """Before anything is asked, so before the teacher is."""
+    model = put_on(Path(shutil.copytree(tiny_model, tmp_path / "model")), SHAPES["channel"])
+    rows = [{"input": f"{n} and {n * n + 1}", "output": "odd" if n % 2 else "even"} for n in range(60)]
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    task = {"name": "jsonl", "path": str(tmp_path), "train": "rows.jsonl", "scorer": "exact"}
+    run = make_run(tmp_path / "run", model, task=task, splits={"probe": 9, "gate": 9})
+    with pytest.raises(UserError, match="learned as 'final.*the task's scorer calls wrong"):
+        evaluate(run, 0)
+    assert not run.stage(0, "eval").is_complete
 
 
 def test_other_examples_cannot_be_paired(run: Run, round_1: Path, tmp_path: Path) -> None:

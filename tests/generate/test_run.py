@@ -221,3 +221,10 @@ def test_a_teacher_of_garbage_is_loud_and_nothing_is_lost(
     rejected = read_rows(run.round_dir(1) / "rejected.jsonl", Rejection)
     assert len(rejected) == 12
     assert all(one.reason for one in rejected)
+
+
+@pytest.mark.parametrize(("truncated", "is_told"), [(10, False), (11, True)])
+def test_replies_that_were_mostly_cut_are_told(truncated: int, is_told: bool, caplog: pytest.LogCaptureFixture) -> None:
+    counts = {"requests": 20, "journal_hits": 0, "prompt_tokens": 9, "completion_tokens": 9, "truncated": truncated}
+    generate_run.tell([], [], counts)
+    assert ("11 of 20 replies were cut at max_tokens" in caplog.text) == is_told

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
+from synthloop.card import adapter_usage
 from synthloop.chat import load_tokenizer
 from synthloop.errors import UserError
 from synthloop.loop import keep_best
 from synthloop.store import Run, read_json, write_json
+from tests.shapes import SHAPES, put_on
 from tests.train.test_mix_stage import make_run
+from train.ends import write_ends
 from train.export import export
 
 
@@ -64,6 +68,32 @@ def test_the_merged_model_answers_as_the_adapter_does(trained_run: Run, tiny_mod
         merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out")(ids).logits
     torch.testing.assert_close(merged, adapted, rtol=1e-3, atol=1e-3)
     assert not torch.allclose(merged, untouched, atol=1e-2)
+
+
+def test_users_of_what_is_exported_stop_where_the_template_ends_a_turn(tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, GenerationConfig
+
+    model = put_on(Path(shutil.copytree(tiny_model, tmp_path / "model")), SHAPES["chatml"])
+    run = make_trained_run(tmp_path / "run", model)
+    tokenizer = load_tokenizer(str(model))
+    end = tokenizer.convert_tokens_to_ids("<|im_end|>")
+    export(run, 1, tmp_path / "merged", merge=True)
+    assert GenerationConfig.from_pretrained(tmp_path / "merged").eos_token_id == [tokenizer.eos_token_id, end]
+
+    adapter = run.adapter(1)
+    assert adapter is not None
+    write_ends(AutoModelForCausalLM.from_pretrained(model), tokenizer, {}, adapter)
+    assert GenerationConfig.from_pretrained(adapter).eos_token_id == [tokenizer.eos_token_id, end]
+    card = "\n".join(adapter_usage(str(model), adapter))
+    assert "model.generation_config = GenerationConfig.from_pretrained(" in card
+    assert "--generation-config path/to/this/folder" in card
+
+
+def test_a_model_that_stops_there_by_itself_is_left_as_it_is(tiny_model: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM
+
+    write_ends(AutoModelForCausalLM.from_pretrained(tiny_model), load_tokenizer(str(tiny_model)), {}, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_nothing_is_overwritten_and_nothing_invented(trained_run: Run, tmp_path: Path, tiny_model: Path) -> None:

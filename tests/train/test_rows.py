@@ -12,16 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synthloop.chat import load_tokenizer, prompt_ids
+from synthloop.chat import completion_ids, load_tokenizer, prompt_ids
 from synthloop.conversations import Unread
 from synthloop.errors import UserError
 from synthloop.records import Candidate, Message, Row
+from tests.shapes import SHAPES, tokenizer_of
 from tests.train.jobs import example_rows
 from train.rows import (
     IGNORED,
     Cut,
     Tokens,
     cut_rows,
+    describe_changes,
     describe_lengths,
     describe_sequences,
     read_training_rows,
@@ -111,6 +113,36 @@ def test_tokens_are_the_prompt_of_inference_then_the_completion(tiny_model: Path
         assert tokens.input_ids[: len(prompt)] == prompt
         assert tokens.completion_mask == [0] * len(prompt) + [1] * (len(tokens.input_ids) - len(prompt))
         assert tokenizer.decode(tokens.input_ids[len(prompt) :]) == f"{row.completion}<|end|>\n"
+
+
+@pytest.mark.parametrize(
+    ("shape", "line", "message"),
+    [
+        ("thinks", {"messages": [{"role": "developer", "content": "Add."}, USER, REPLY]}, "drops the developer turn"),
+        ("no system", {"messages": [{"role": "system", "content": "Add."}, USER, REPLY]}, "System role not supported"),
+        ("no system", {"messages": [REPLY, USER, REPLY]}, "Roles must alternate"),
+    ],
+)
+def test_a_row_whose_turns_the_template_refuses_or_drops_is_named(
+    tmp_path: Path, shape: str, line: Any, message: str
+) -> None:
+    rows = read_training_rows(write_lines(tmp_path / "rows.jsonl", {"messages": [USER, REPLY]}, line))
+    with pytest.raises(UserError, match=rf"^rows, line 2: .*{message}"):
+        tokenise(tokenizer_of(SHAPES[shape]), rows)
+
+
+def test_a_text_that_the_template_changes_is_counted(caplog: pytest.LogCaptureFixture) -> None:
+    tokenizer, turns = tokenizer_of(SHAPES["no system"]), example_rows(1)[0].messages
+
+    def changed(*texts: str) -> int:
+        completions = [completion_ids(tokenizer, turns, text) for text in texts]
+        return describe_changes(tokenizer, texts, completions)["changed_completions"]
+
+    assert changed("7", "It is 7.") == 0
+    assert caplog.text == ""
+    assert changed("7", "   ", "It is 7. ") == 2
+    assert "changes the text of 2 of 3 completions" in caplog.text
+    assert "'   ', is learned as ''" in caplog.text
 
 
 def test_special_tokens_in_the_text_of_rows_are_counted(tiny_model: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,9 +14,11 @@ from typing import Any
 
 import pytest
 
+from synthloop import chat_template
+from synthloop.chat_template import strftime_now
 from synthloop.errors import UserError
 from synthloop.records import Row
-from synthloop.store import write_rows
+from synthloop.store import write_json, write_rows
 from tests.train.jobs import example_rows, write_data, write_job
 from tests.train.test_mix_stage import make_run
 from train.checkpoints import interval, latest_complete, remove_incomplete
@@ -185,7 +187,8 @@ def test_an_output_folder_is_never_mixed_with_another_training(tmp_path: Path) -
     output = tmp_path / "out"
     with folder_writer(output, {"settings": 1, "data": 1}, OneProcess()) as out:
         out.notes["steps"] = 7
-    assert json.loads((output / "train.json").read_text()) == {"settings": 1, "data": 1, "steps": 7}
+    record = json.loads((output / "train.json").read_text())
+    assert {key: record[key] for key in record if key != "started"} == {"settings": 1, "data": 1, "steps": 7}
     with pytest.raises(UserError, match="was made from other data"):
         refuse_other(output, {"settings": 1, "data": 2})
 
@@ -195,6 +198,17 @@ def test_an_output_folder_is_never_mixed_with_another_training(tmp_path: Path) -
         folder_writer(tmp_path / "foreign", {"settings": 1}, OneProcess()),
     ):
         pass
+
+
+def test_a_resumed_training_shows_its_templates_the_day_on_which_it_began(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chat_template, "_shown", [])
+    mark = tmp_path / "out" / "train.partial.json"
+    write_json(mark, {"settings": 1, "started": "2025-02-28T23:59:58"})
+    with folder_writer(mark.parent, {"settings": 1}, OneProcess()):
+        assert strftime_now("%d %b %Y") == "28 Feb 2025"
+    assert json.loads((mark.parent / "train.json").read_text())["started"] == "2025-02-28T23:59:58"
 
 
 def test_only_marked_checkpoints_count(tmp_path: Path) -> None:

@@ -65,6 +65,19 @@ def test_the_frozen_weights_are_as_precise_as_the_training(
     assert dtypes == {False: getattr(torch, base), True: torch.float32}
 
 
+def test_a_token_that_the_model_does_not_have_is_refused_before_training(tmp_path: Path, tiny_model: Path) -> None:
+    from trl import SFTConfig, SFTTrainer
+
+    from synthloop.chat import load_tokenizer
+
+    tokenizer = load_tokenizer(str(tiny_model))
+    tokenizer.add_tokens([f"<new {number}>" for number in range(384)])
+    columns = {"input_ids": [[5, 6, len(tokenizer) - 1]], "completion_mask": [[0, 0, 1]]}
+    cfg = config(tmp_path, tiny_model, use_cpu=True)
+    with pytest.raises(UserError, match="'<new 383>' with the id .*resize_token_embeddings"):
+        trainers.build(SFTTrainer, cfg, trainers.training_args(SFTConfig, cfg), tokenizer, columns)
+
+
 @pytest.mark.parametrize(("storage", "refused"), [(None, True), ("uint8", True), ("bfloat16", False)])
 def test_4_bit_weights_that_fsdp_would_not_shard_are_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, storage: str | None, refused: bool

@@ -27,6 +27,7 @@ from synthloop.conversations import Unread
 from synthloop.records import Row
 from train import trainers
 from train.pairs import PairTokens, cut_pairs, describe_pairs, read_pairs, tokenise_pairs
+from train.rows import describe_changes
 
 OWNED = {
     **trainers.OWNED,
@@ -67,6 +68,9 @@ def prepare(cfg: Config, args: Any, rows: list[Row]) -> tuple[dict[str, Any], di
     tokenizer = load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)
     pairs = tokenise_pairs(tokenizer, rows, **cfg.chat_template_kwargs)
     facts = describe_pairs(pairs, args.max_length)
+    texts = [text for row in rows for text in (row.completion, str(row.rejected))]
+    completions = [ids for one in pairs for ids in (one.chosen_ids, one.rejected_ids)]
+    facts |= describe_changes(tokenizer, texts, completions, **cfg.chat_template_kwargs)
     kept = cut_pairs(pairs, args.max_length)
     return {field: [getattr(one, field) for one in kept] for field in PairTokens._fields}, facts
 

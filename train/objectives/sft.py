@@ -22,7 +22,17 @@ from synthloop.chat import load_tokenizer
 from synthloop.conversations import Unread
 from synthloop.records import Row
 from train import trainers
-from train.rows import Tokens, cut_rows, describe_lengths, describe_sequences, read_training_rows, sft_cut, tokenise
+from train.rows import (
+    Tokens,
+    completion_of,
+    cut_rows,
+    describe_changes,
+    describe_lengths,
+    describe_sequences,
+    read_training_rows,
+    sft_cut,
+    tokenise,
+)
 from train.weights import describe_weights, token_weights, weighted_trainer
 
 OWNED = {
@@ -70,9 +80,11 @@ def prepare(cfg: Config, args: Any, rows: list[Row]) -> tuple[dict[str, Any], di
     """
     tokenizer = load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)
     tokens = tokenise(tokenizer, rows, **cfg.chat_template_kwargs)
+    texts, completions = [row.completion for row in rows], [completion_of(one) for one in tokens]
+    facts = describe_changes(tokenizer, texts, completions, **cfg.chat_template_kwargs)
     if not args.completion_only_loss:
         tokens = [Tokens(one.input_ids, [1] * len(one.input_ids)) for one in tokens]
-    facts = describe_lengths(tokens, sft_cut(args))
+    facts |= describe_lengths(tokens, sft_cut(args))
     cut = [(row, one) for row, one in zip(rows, cut_rows(tokens, sft_cut(args)), strict=True) if one.input_ids]
     kept = [one for _, one in cut]
     # TRL takes rows that already have `input_ids` as tokenised, and makes labels from `completion_mask`.
