@@ -10,7 +10,7 @@ from pathlib import Path
 
 from synthloop import hub, upstream
 from synthloop.check_data import Rows, context, num_tokens, prompt_sizes
-from synthloop.check_models import folders
+from synthloop.check_models import folders, unknown_tokens
 from synthloop.check_recipes import Rehearsal
 from synthloop.config import Config
 from synthloop.records import Request
@@ -37,7 +37,7 @@ class Findings:
             *_training(config, rows),
             *(("model", f"{path}: {role.settings['model']}") for path, role, _ in folders(config)),
             *(("hub", f"{one.name}: {answer.found}") for one, answer in said),
-            *(("warning", one) for one in rows.warnings[:MAX_NAMED]),
+            *(("warning", one) for one in [*rows.warnings[:MAX_NAMED], *unknown_tokens(config)]),
             *(("not looked at", one) for one in _unseen(rows, [] if online else remote)),
         ]
 
