@@ -136,6 +136,16 @@ def _beyond_vocabulary(tokenizer: FolderTokenizer, folder: Path, kwargs: dict[st
             yield f"{too_large(tokenizer, id, text, folder)} {TOKENIZER_REMEDY}"
 
 
+def unknown_tokens(config: Config) -> Iterator[str]:
+    """Tokens that a model does not have, where `check` met none of them: a generated text may hold one yet."""
+    for path, role, folder in folders(config):
+        tokenizer, size = tokenizer_of(role), vocab_size(folder)
+        beyond = tokenizer.beyond(size) if tokenizer is not None and size is not None else {}
+        if beyond:
+            some = ", ".join(map(repr, list(beyond.values())[:8]))
+            yield f"{path}: the model has no embedding for {len(beyond)} tokens of its tokenizer ({some})"
+
+
 TOKENIZER_REMEDY = (
     "Take the tokenizer that belongs to the model, or enlarge the model and save it anew "
     "(model.resize_token_embeddings(len(tokenizer)))."

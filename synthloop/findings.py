@@ -11,7 +11,7 @@ from pathlib import Path
 from synthloop import hub, upstream
 from synthloop.chat_template import read_chat_template
 from synthloop.check_data import Rows, context, num_tokens, prompt_sizes
-from synthloop.check_models import folders, tokenizer_folder
+from synthloop.check_models import folders, tokenizer_folder, unknown_tokens
 from synthloop.check_recipes import Rehearsal
 from synthloop.config import Config
 from synthloop.records import Message, Request
@@ -40,7 +40,7 @@ class Findings:
             *_training(config, rows),
             *(("model", f"{path}: {role.settings['model']}") for path, role, _ in folders(config)),
             *(("hub", f"{one.name}: {answer.found}") for one, answer in said),
-            *(("warning", one) for one in first(rows.warnings)),
+            *(("warning", one) for one in [*first(rows.warnings), *unknown_tokens(config)]),
             *(("not looked at", one) for one in _unseen(rows, [] if online else remote)),
         ]
 

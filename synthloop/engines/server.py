@@ -3,10 +3,12 @@
     roles: {teacher: {engine: server, model: Qwen/Qwen2.5-7B-Instruct, base_urls: ["http://gpu1:8000/v1"]}}
     roles: {teacher: {engine: server, model: Qwen/Qwen2.5-7B-Instruct, serve: true, args: {max_model_len: 4096}}}
 
-The server renders the messages with the model's own chat template. `logprob` comes where `sampling.logprobs` asks for
-it. `seed`, `top_k`, `min_p`, `structured_outputs`, `prompt_logprobs` and other names of vLLM's are sent as they are,
-and what is not set is sent with vLLM's own neutral value, so that the model's generation_config.json changes nothing
-(but for `max_new_tokens` in it, which caps a reply asked for without `max_tokens`).
+The server renders the messages with the model's own chat template. Where the tokenizer lies here, requests name the
+token with which that ends a turn. A template that reads the clock is told the run's day by a server that is started
+here; another shows its own. `logprob` comes where `sampling.logprobs` asks for it. `seed`, `top_k`, `min_p`,
+`structured_outputs`, `prompt_logprobs` and other names of vLLM's are sent as they are, and what is not set is sent with
+vLLM's own neutral value, so that the model's generation_config.json changes nothing (but for `max_new_tokens` in it,
+which caps a reply asked for without `max_tokens`).
 
     roles: {teacher: {engine: server, model: gpt-4o, dialect: openai, api_key_env: OPENAI_API_KEY,
                       base_urls: ["https://api.openai.com/v1"]}}
@@ -36,6 +38,7 @@ from synthloop.chat_template import with_fixed_time
 from synthloop.engines import EngineConfig, _openai
 from synthloop.engines._vllm import check_args, engine_args, stopping_at
 from synthloop.errors import UserError
+from synthloop.folder_tokenizer import read_tokenizer
 from synthloop.plugins import Untracked
 from synthloop.records import Completion, Request
 
@@ -145,10 +148,20 @@ def open(cfg: Config, adapter: Path | None = None) -> ServerEngine:
             "Set serve: true, or use engine: vllm_offline."
         )
     key = None if cfg.api_key_env is None else _api_key(cfg.api_key_env)
-    server, end = _serve(cfg, adapter) if cfg.serve else (None, None)
+    server, end = _serve(cfg, adapter) if cfg.serve else (None, _turn_end(cfg))
     urls = cfg.base_urls if server is None else (server.base_url,)
     limits = Limits(**{field.name: getattr(cfg, field.name) for field in dataclasses.fields(Limits)})
     return ServerEngine(cfg, EndpointPool(urls, key, limits), server, ADAPTER_NAME if adapter else cfg.model, end)
+
+
+def _turn_end(cfg: Config) -> int | None:
+    """The token to name in requests to a server that runs already (see `chat.turn_end`), where its model's tokenizer
+    lies here too."""
+    folder = Path(cfg.tokenizer or cfg.model)
+    tokenizer = read_tokenizer(folder) if folder.is_dir() and cfg.dialect == "vllm" else None
+    if tokenizer is None or not tokenizer.is_whole:
+        return None
+    return chat.turn_end(tokenizer, **cfg.chat_template_kwargs)
 
 
 def _api_key(name: str) -> str:

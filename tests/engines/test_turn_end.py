@@ -113,6 +113,22 @@ def test_a_server_started_here_is_told_in_each_request(model: Path, end: int, st
     assert started.template is None
 
 
+@pytest.mark.parametrize(("dialect", "names_it"), [("vllm", True), ("openai", False)])
+def test_a_server_that_runs_already_is_told_where_the_tokenizer_lies_here(
+    model: Path, end: int, started: StandIn, dialect: str, names_it: bool
+) -> None:
+    config: dict[str, Any] = {
+        "model": "served-name",
+        "tokenizer": str(model),
+        "base_urls": [started.base_url],
+        "dialect": dialect,
+    }
+    engine = server.open(server.Config(**config))
+    complete_all(engine, [ask("Tom", max_tokens=4)])
+    engine.close()
+    assert started.bodies[0].get("stop_token_ids") == ([end] if names_it else None)
+
+
 def test_a_server_started_here_is_told_the_date_that_the_run_shows(
     tiny_model: Path, tmp_path: Path, started: StandIn
 ) -> None:
