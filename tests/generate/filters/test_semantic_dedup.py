@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from generate.curation import FilterContext
 from generate.filters import semantic_dedup
 from generate.filters.semantic_dedup import Config, centred, check, repeats
+from synthloop.records import Message
 from synthloop.store import write_json, write_rows
 from tests.generate import rows
 from tests.generate.runs import build_run
@@ -94,6 +95,22 @@ def test_real_rows_earlier_rounds_and_the_round_itself(tmp_path: Path, monkeypat
         "like synthetic: cosine 0.996 with r001-repair-00002 of this round",
     ]
     assert decisions[2].score == pytest.approx(0, abs=1e-6)
+
+
+def test_chats_are_embedded_with_all_their_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(semantic_dedup, "embed", fake_embed)
+    monkeypatch.setattr(semantic_dedup, "centred", lambda points, num_real: points)
+    run = build_run(tmp_path / "run")
+
+    def chat(make: Any, degrees: int) -> Any:
+        texts = [f"Turn by {degrees}.", "Done.", "Go on."]
+        turns = [Message(role=("user", "assistant")[n % 2], content=text) for n, text in enumerate(texts)]
+        return make(degrees, input="Go on.", messages=tuple(turns))
+
+    for split in ("train", "probe", "gate", "test"):
+        write_rows(run.split(split), [chat(rows.example, 10)])
+    decisions = check(Config(), [chat(rows.candidate, degrees) for degrees in (10, 90, 180, 95)], FilterContext(run, 1))
+    assert [one.keep for one in decisions] == [False, True, True, False]
 
 
 def test_a_reworded_problem_is_found_through_the_quickstart_student(tmp_path: Path) -> None:
