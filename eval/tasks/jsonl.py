@@ -106,7 +106,7 @@ class Config(SplitConfig):
             return self.labels
         rows = (located for split in ("train", "validation", "test") for located in _rows(self, split))
         counts = Counter(_answer(self, row, where, _read(self, row, where)) for where, row in rows)
-        refuse_alike(counts, "Write {one!r} in all rows.")
+        refuse_alike(counts, "Write one of them in all rows.")
         return tuple(sorted(counts))
 
     @cached_property

@@ -20,7 +20,8 @@ import importlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
+from unicodedata import normalize
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -39,7 +40,7 @@ class Config(BaseModel):
 
     model: Path | None = None
     function: str | None = None
-    words: tuple[str, ...] = ()
+    words: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     thresholds: dict[str, float] = {}
     batch_size: int = Field(default=32, gt=0)
 
@@ -57,10 +58,10 @@ class Config(BaseModel):
 def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decision]:
     texts = [text for one in batch for text in (one.input, one.completion)]
     scores = _scores(cfg, texts) if texts else []
-    words = re.compile("|".join(map(whole_word, cfg.words)), re.IGNORECASE)
+    words = re.compile("|".join(whole_word(normalize("NFC", word)) for word in cfg.words), re.IGNORECASE)
     decisions = []
     for n, one in enumerate(batch):
-        listed = words.search(f"{one.input}\n{one.completion}") if cfg.words else None
+        listed = words.search(normalize("NFC", f"{one.input}\n{one.completion}")) if cfg.words else None
         if listed is not None:
             decisions.append(refuse(f"listed word: {listed.group()!r}"))
         else:
