@@ -151,12 +151,14 @@ def refuse_alike(labels: Mapping[str, int], remedy: str) -> None:
     """Raise `UserError` where labels differ in case, width, spaces or characters that can't be seen only.
 
     `choice` would take one for the other, so that an answer with one of them could never be right. `labels` are with
-    the number of their rows; `remedy` is a format string over `one` and `other`.
+    the number of their rows; `{joined}` in `remedy` becomes a JSON object of the one to the other.
     """
-    for one, other in alike(labels):
+    if pairs := alike(labels):
+        told = ", ".join(f"{one!r} ({labels[one]}) and {other!r} ({labels[other]})" for one, other in pairs)
+        joined = json.dumps({other: one for one, other in pairs})
         raise UserError(
-            f"The labels {one!r} ({labels[one]} rows) and {other!r} ({labels[other]} rows) differ in case, width or "
-            f"spaces only, which replies are not told apart by. {remedy.format(one=one, other=other)}"
+            f"Labels differ in case, width or spaces only, which no reply is told apart by (with their rows): {told}. "
+            + remedy.replace("{joined}", joined)
         )
 
 

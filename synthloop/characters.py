@@ -123,9 +123,8 @@ def _unicode() -> _Patterns:
         ),
         piece=re.compile(rf"[{spaceless}](?:(?!{mark})[^\w\s]|{mark})*|[^\s{spaceless}]+"),
         spaceless=re.compile(f"[{spaceless}]"),
-        invisible=re.compile(
-            f"[{ranges(('Cf',), 0)}\ufe00-\ufe0f\U000e0000-\U000e0fff]+"
-        ),  # formats, variation selectors, tags
+        # Joiners, byte order marks and the like, variation selectors, tags.
+        invisible=re.compile(f"[{ranges(('Cf',), 0)}\ufe00-\ufe0f\U000e0000-\U000e0fff]+"),
         same=re.compile(f"[{ranges(('Nd',), 0)}{''.join(_SAME)}]"),
     )
 

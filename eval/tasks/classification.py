@@ -83,7 +83,7 @@ class Config(SplitConfig):
         splits = () if self.labels else ("train", "validation", "test")
         counts = Counter(self.labels)
         counts.update(label for split in splits for _, _, label in _pairs(self, split, Unread(), []))
-        refuse_alike(counts, 'Join them: task.label_map={{"{other}": "{one}"}}.')
+        refuse_alike(counts, "Join them: set task.label_map={joined}.")
         return self.labels or tuple(sorted(counts))
 
     def variables(self) -> dict[str, Any]:

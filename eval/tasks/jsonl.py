@@ -118,7 +118,7 @@ class Config(SplitConfig):
             return self.labels
         rows = (one for split in ("train", "validation", "test") for one in _conversations(self, split, Unread()))
         counts = Counter(_answer(self, row, where, said) for where, row, said in rows)
-        refuse_alike(counts, "Write {one!r} in all rows.")
+        refuse_alike(counts, "Write one of them in all rows.")
         return tuple(sorted(counts))
 
     @cached_property

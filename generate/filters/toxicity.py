@@ -20,7 +20,8 @@ import importlib
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
+from unicodedata import normalize
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -40,7 +41,7 @@ class Config(BaseModel):
 
     model: Path | None = None
     function: str | None = None
-    words: tuple[str, ...] = ()
+    words: tuple[Annotated[str, Field(min_length=1)], ...] = ()
     thresholds: dict[str, float] = {}
     batch_size: int = Field(default=32, gt=0)
 
@@ -60,10 +61,10 @@ def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decis
     asked = [problems.compared(one, shared) for one in batch]
     texts = [text for one, problem in zip(batch, asked, strict=True) for text in (problem, one.completion)]
     scores = _scores(cfg, texts) if texts else []
-    words = re.compile("|".join(map(whole_word, cfg.words)), re.IGNORECASE)
+    words = re.compile("|".join(whole_word(normalize("NFC", word)) for word in cfg.words), re.IGNORECASE)
     decisions = []
     for n, one in enumerate(batch):
-        listed = words.search(f"{asked[n]}\n{one.completion}") if cfg.words else None
+        listed = words.search(normalize("NFC", f"{asked[n]}\n{one.completion}")) if cfg.words else None
         if listed is not None:
             decisions.append(refuse(f"listed word: {listed.group()!r}"))
         else:

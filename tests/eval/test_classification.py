@@ -86,10 +86,10 @@ def test_labels_can_be_mapped_and_given(tmp_path: Path) -> None:
         (
             {"format": "csv"},
             "text,label\na,Good\nb,good\nc,Good\n",
-            r"'Good' \(2 rows\) and 'good' \(1 .*\"good\": \"Good\"",
+            r"'Good' \(2\) and 'good' \(1\)\. .*\"good\": \"Good\"",
         ),
         ({"format": "csv"}, "text,label\na,ｇｏｏｄ\nb,good\n", "differ in case, width"),
-        ({}, '{"text": "a", "label": "b"}\n{"text": "a", "label": "b\u200b"}\n', r"'b\\u200b' \(1 rows\) differ"),
+        ({}, '{"text": "a", "label": "b"}\n{"text": "a", "label": "b\u200b"}\n', r"'b\\u200b' \(1\)\. Join"),
         ({"labels": ["b", "B"]}, '{"text": "a", "label": "b"}\n', "'b' .* and 'B'"),
         (
             {"format": "csv", "encoding": "latin-1"},

@@ -269,7 +269,7 @@ def test_numeric_references_are_refused_or_only_the_number_equals_them(number: D
 
 def test_labels_and_slices_that_look_the_same(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [{"input": "a", "output": "Yes", "slice": "Sums"}, {"input": "b", "output": "yes", "slice": "sums"}]
-    with pytest.raises(UserError, match=r"'Yes' \(1 rows\) and 'yes' \(1 rows\) differ in case.* Write 'Yes' in all"):
+    with pytest.raises(UserError, match=r"case, width .*: 'Yes' \(1\) and 'yes' \(1\)\. Write one"):
         list(task_of(tmp_path, *rows, scorer="choice").load("train"))
     assert len(list(task_of(tmp_path, *rows, scorer="exact").load("train"))) == 2
     assert (

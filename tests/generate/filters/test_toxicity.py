@@ -127,6 +127,7 @@ def test_a_real_model_scores_each_text_by_itself(tmp_path: Path, problem_type: s
         ("वह मूर्खता है", "मूर्ख", False),
         ("यह मूर है", "मूर्", False),
         ("他是ninny吗", "ninny", True),
+        ("c'est une be\u0302te", "b\u00eate", True),
     ],
 )
 def test_words_of_every_script(text: str, word: str, found: bool) -> None:
