@@ -45,7 +45,7 @@ def preview(job: TrainJob, data: Path) -> Iterator[str]:
     completions, longest = facts["completion_tokens"], facts["longest_row"]
     yield f"tokens: {facts['tokens']:,}, of completions {completions:,}; longest row {longest:,}"
     if cut:
-        yield f"cut: {cut:,} rows are longer than train.args.max_length"
+        yield f"cut: {cut:,} rows do not fit into train.args.max_length as they are"
     tokenizer = load_tokenizer(config.tokenizer or config.model, config.revision)
     for place in range(min(NUM_ROWS, trained)):
         for name, text in objective.show(tokenizer, columns, place).items():
