@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from synthloop.chat import load_tokenizer
 from synthloop.child import run_child
 from synthloop.config import TrainJob
 from synthloop.conversations import Unread
@@ -27,8 +28,6 @@ def preview(job: TrainJob, data: Path) -> Iterator[str]:
     Raises:
         UserError: whatever `train --data` would refuse before it loads a model.
     """
-    from synthloop.chat import load_tokenizer
-
     objective, config = configure(job, Path("checkpoints"), job.seed)
     unread = Unread()
     rows = objective.read(data, unread)
