@@ -127,21 +127,23 @@ def take(run: Run, path: Path) -> list[Review]:
         id, round, decision = row.get("id"), row.get("round"), str(row.get("decision") or "").strip().lower()
         if decision not in (*DECISIONS, ""):
             raise UserError(f"{where}: the decision is {decision!r}; expected 'keep', 'reject' or nothing.")
-        if not decision and not any(name in row for name in CORRECTABLE):
-            continue
-        if type(round) is not int or round not in run.rounds():
-            raise UserError(f"{where}: expected the `round` the sample is of, found {round!r}.")
-        if round not in known:
+        is_round = type(round) is int and round in run.rounds()
+        if is_round and round not in known:
             kept, refused = samples(run, round)
             known[round] = {one.id: one for one in [*kept, *(one.candidate for one in refused)] if one is not None}
-        if not isinstance(id, str) or id not in known[round]:
-            raise UserError(f"{where}: round {round} of {run.root} has no sample {id!r:.80} to decide on.")
-        corrected = correction(known[round][id], row, decision, where)
+        sample = known[round].get(id) if is_round and isinstance(id, str) else None
+        corrected = correction(sample, row, decision, where) if sample is not None else {}
         if not decision:
             continue
-        said = Review(id=id, round=round, decision=decision, note=str(row.get("note") or ""), **corrected)
-        if taken.setdefault(id, said) != said:
-            raise UserError(f"{where}: {id} is '{decision}' here and {_differs(taken[id], said)}. Leave one of them.")
+        if not is_round:
+            raise UserError(f"{where}: expected the `round` the sample is of, found {round!r}.")
+        if sample is None:
+            raise UserError(f"{where}: round {round} of {run.root} has no sample {id!r:.80} to decide on.")
+        said = Review(id=sample.id, round=round, decision=decision, note=str(row.get("note") or ""), **corrected)
+        if taken.setdefault(said.id, said) != said:
+            raise UserError(
+                f"{where}: {id} is '{decision}' here and {_differs(taken[said.id], said)}. Leave one of them."
+            )
     write_rows(run.reviews_path, {**run.reviews(), **taken}.values())
     return list(taken.values())
 

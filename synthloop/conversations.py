@@ -181,7 +181,7 @@ def _turn(turn: Any, name: str, where: str) -> Message:
 
 def _is_learned(turn: dict[str, Any], name: str, where: str) -> bool | None:
     """What a turn says of being learned; None where it says nothing. Raises `UserError` for a mark but 0 or 1."""
-    marks = {key: turn[key] for key in MARKS if turn.get(key) is not None}
+    marks = {key: turn[key] for key in MARKS if is_filled(turn.get(key))}
     for key, mark in marks.items():
         if isinstance(mark, str) or mark not in (0, 1):
             raise UserError(
@@ -214,7 +214,7 @@ def heed_verdict(row: dict[str, Any], read: Iterable[str], where: str, remedy: s
         elif name in RATINGS:
             raise UserError(
                 f"{where}: '{name}' is {value!r:.80}, and it is not known from where on an answer is good enough to "
-                f'learn. Leave out the rows below, and the field: python -c "import json, sys; [print(json.dumps(row)) '
+                f'learn. Choose (here 4), and take the field out: python -c "import json, sys; [print(json.dumps(row)) '
                 f"for row in map(json.loads, open(sys.argv[1])) if row.pop('{name}') >= 4]\" FILE > OTHER. {remedy}"
             )
         elif name in PAIR:

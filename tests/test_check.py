@@ -600,3 +600,12 @@ def test_a_plugin_that_cannot_be_imported_is_named_with_its_error(
     (line,) = mistakes(settings(model, generate={"recipes": [{"name": "own_bad.recipe"}]}))
     assert "own_bad.recipe" in line
     assert message in line
+
+
+def test_rows_that_the_task_leaves_out_are_told_by_check_and_kept_in_the_record(model: Path, tmp_path: Path) -> None:
+    rows = [json.dumps({"input": f"what is {n} and {n * n}", "output": f"{n}"}) for n in range(40)]
+    task = user_task(tmp_path, [*rows, '{"input": "who", "output": ""}'])
+    config = parse(Config, settings(model, task=task), "c.yaml")
+    told = "task: 'train': 1 row is left out: 1 with an empty answer (first "
+    assert told in str(check_config(config, "c.yaml"))
+    assert prepare(config, tmp_path / "run")["warnings"][0].startswith(told)

@@ -65,7 +65,9 @@ def test_a_row_without_an_answer_to_learn_is_left_out(row: dict[str, Any], why: 
         read_conversation(row, "x")
 
 
-@pytest.mark.parametrize("mark", [{"weight": 1}, {"weight": 1.0}, {"train": True}, {"weight": None}, {}])
+@pytest.mark.parametrize(
+    "mark", [{"weight": ""}, {"weight": 1}, {"weight": 1.0}, {"train": True}, {"weight": None}, {}]
+)
 def test_marks_of_turns_that_change_nothing_are_taken(mark: dict[str, Any]) -> None:
     """Earlier turns are context in any case, and a last one that is to be learned is learned."""
     earlier = {**TOLD, "weight": 0}

@@ -11,6 +11,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
+from synthloop.chat import load_tokenizer
 from synthloop.child import run_child
 from synthloop.config import TrainJob
 from synthloop.conversations import Unread
@@ -27,8 +28,6 @@ def preview(job: TrainJob, data: Path) -> Iterator[str]:
     Raises:
         UserError: whatever `train --data` would refuse before it loads a model.
     """
-    from synthloop.chat import load_tokenizer
-
     objective, config = configure(job, Path("checkpoints"), job.seed)
     unread = Unread()
     rows = objective.read(data, unread)
@@ -45,7 +44,7 @@ def preview(job: TrainJob, data: Path) -> Iterator[str]:
     completions, longest = facts["completion_tokens"], facts["longest_row"]
     yield f"tokens: {facts['tokens']:,}, of completions {completions:,}; longest row {longest:,}"
     if cut:
-        yield f"cut: {cut:,} rows are longer than train.args.max_length"
+        yield f"cut: {cut:,} rows do not fit into train.args.max_length as they are"
     tokenizer = load_tokenizer(config.tokenizer or config.model, config.revision)
     for place in range(min(NUM_ROWS, trained)):
         for name, text in objective.show(tokenizer, columns, place).items():
