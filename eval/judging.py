@@ -12,8 +12,8 @@ reasons (`journal.sqlite`, role of the judge) before you believe a gain.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jinja2
 from pydantic import BaseModel
@@ -56,18 +56,20 @@ class Verdict(BaseModel):
     correct: bool
 
 
-class Judged(NamedTuple):
-    """What the judges say of each reply: its score, or as text why there is none; and what they left unanswered, as
-    `Refusals.kinds` tells it."""
-
-    scores: list[Score | str]
-    unanswered: list[dict[str, Any]]
-
-
-def judge(run: Run, task: Task, examples: Sequence[Example], texts: Sequence[str], what: str) -> Judged:
-    """The score of each reply. One on which no judge gave a verdict has none: it is no wrong answer of the student.
+def judge(
+    run: Run,
+    task: Task,
+    examples: Sequence[Example],
+    texts: Sequence[str],
+    what: str,
+    note_errors: Callable[[list[dict[str, Any]]], None] = lambda kinds: None,
+) -> list[Score | None]:
+    """The score of each reply. One on which no judge gave a verdict has None: it is no wrong answer of the student.
 
     `Score.parsed` is the reply's text, as the task normalises it.
+
+    Args:
+        note_errors: called with what each judge left without a verdict, as `Refusals.kinds` tells it.
 
     Raises:
         StageFailed: to more than `max_error_share` of its requests a judge gave no verdict.
@@ -76,23 +78,19 @@ def judge(run: Run, task: Task, examples: Sequence[Example], texts: Sequence[str
     assert role is not None, task
     members = run.config.committee(role)
     verdicts: list[list[bool]] = [[] for _ in examples]
-    why = ["no judge was asked"] * len(examples)
-    unanswered: list[dict[str, Any]] = []
     for member in members:
         refusals = Refusals(run.config.max_error_share, f"judging {what}")
         for index, reply in enumerate(_ask(run, role, member, task, examples, texts, what, refusals)):
-            try:
-                verdicts[index].append(read(reply).correct)
-            except guided.Unreadable as unread:
-                why[index] = f"roles.{role} gave no verdict: {reply.error or unread}"
-        unanswered += refusals.kinds()
+            if (verdict := read(reply)) is not None:
+                verdicts[index].append(verdict.correct)
+        note_errors(refusals.kinds())
     parsed = [task.score(example, text).parsed for example, text in zip(examples, texts, strict=True)]
-    return Judged([_score(*one) for one in zip(verdicts, parsed, why, strict=True)], unanswered)
+    return [_score(*one) for one in zip(verdicts, parsed, strict=True)]
 
 
-def _score(verdicts: Sequence[bool], parsed: str | None, why: str) -> Score | str:
+def _score(verdicts: Sequence[bool], parsed: str | None) -> Score | None:
     if not verdicts:
-        return why
+        return None
     share = sum(verdicts) / len(verdicts)
     return Score(value=share, correct=share > 0.5, parsed=parsed)
 
@@ -150,9 +148,12 @@ def messages(example: Example, text: str, instructions: str) -> tuple[Message, .
     return (Message(role="system", content=SYSTEM), Message(role="user", content=asked))
 
 
-def read(reply: Completion) -> Verdict:
-    """The verdict in a reply. Raises `guided.Unreadable`."""
-    return guided.read(reply, Verdict)
+def read(reply: Completion) -> Verdict | None:
+    """The verdict in a reply; None where there is none."""
+    try:
+        return guided.read(reply, Verdict)
+    except guided.Unreadable:
+        return None
 
 
 class Strict:
@@ -171,7 +172,7 @@ class Strict:
         if reply.finish_reason == "error":
             return reply
         try:
-            read(reply)
+            guided.read(reply, Verdict)
         except guided.Unreadable as unread:
             remedy = f" Raise roles.{self._role}.sampling.max_tokens." if reply.truncated else ""
             why = f"The reply {unread}.{remedy}"

@@ -148,28 +148,29 @@ def answer(student: Student, task: Task, examples: Sequence[Example], sampling: 
 
 def score_all(
     student: Student, task: Task, examples: Sequence[Example], replies: Sequence[Completion], what: str
-) -> list[Score | str]:
-    """The score of each reply: the task's own, or that of its judge; where there is none, why."""
+) -> list[Score | None]:
+    """The score of each reply: the task's own, or that of its judge; None where the student was not served or no judge
+    gave a verdict."""
     served = [index for index, reply in enumerate(replies) if reply.finish_reason != "error"]
     shown, texts = [examples[index] for index in served], [replies[index].text for index in served]
     role = task.judge_role
     if role is None:
-        found: list[Score | str] = [task.score(example, text) for example, text in zip(shown, texts, strict=True)]
+        found: list[Score | None] = [task.score(example, text) for example, text in zip(shown, texts, strict=True)]
     else:
         if judging.needs_the_device(student.run, role):
             student.close()
         student.hold(max(num_devices(one.engine_config()) for one in student.run.config.committee(role)))
-        found, unanswered = judging.judge(student.run, task, shown, texts, what)
-        student.note_errors(what, unanswered)
+        found = judging.judge(student.run, task, shown, texts, what, lambda kinds: student.note_errors(what, kinds))
     scores = dict(zip(served, found, strict=True))
-    return [scores.get(index, reply.error or "no reason given") for index, reply in enumerate(replies)]
+    return [scores.get(index) for index in range(len(replies))]
 
 
-def prediction(example: Example, reply: Completion, score: Score | str) -> Prediction:
+def prediction(example: Example, reply: Completion, score: Score | None) -> Prediction:
     """What the reply is worth; without a score, why there is none."""
     error = None
-    if isinstance(score, str):
-        error, score = score, Score(value=0.0, correct=False, parsed=None)
+    if score is None:
+        score = Score(value=0.0, correct=False, parsed=None)
+        error = reply.error or "no reason given" if reply.finish_reason == "error" else "its judge gave no verdict"
     return Prediction(
         id=example.id,
         slice=example.slice,

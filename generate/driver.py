@@ -61,7 +61,7 @@ class Counts:
         self.errors += reply.finish_reason == "error"
         self.asked += not journaled
         self.journal_hits += journaled
-        self.uncounted += reply.prompt_tokens == 0 and reply.finish_reason != "error"
+        self.uncounted += reply.uncounted
         self.guided += is_guided(ask.request.sampling) and reply.finish_reason != "error"
         self.unread += (why := unread(ask, reply)) is not None
         return why

@@ -233,6 +233,7 @@ class Completion(Record):
     """One reply. `logprob` is the sum over the completion's tokens (nats), None where the engine does not tell.
 
     `prompt_logprobs` has one value a prompt token, the first None, and only where `sampling.prompt_logprobs` was set.
+    `error` says why there is no reply, or holds a model's words where it refused and wrote no text.
     """
 
     request_id: str
@@ -248,3 +249,9 @@ class Completion(Record):
     def truncated(self) -> bool:
         """Whether the reply hit `max_tokens` or the context before it ended."""
         return self.finish_reason == "length"
+
+    @property
+    def uncounted(self) -> bool:
+        """Whether the engine did not say how many tokens the reply took."""
+        none = self.prompt_tokens == 0 or (self.completion_tokens == 0 and self.text != "")
+        return none and self.finish_reason != "error"

@@ -191,7 +191,7 @@ class EndpointPool:
             start = self._client.shown(content.decode("utf-8", errors="replace"), 200)
             why = self._client.shown(f"{type(error).__name__}: {error}", 200)
             raise RetryableError(f"unreadable reply ({why}): {start}", charged=True) from error
-        if reply.prompt_tokens == 0 and not self._told_uncounted:
+        if reply.uncounted and not self._told_uncounted:
             self._told_uncounted = True
             log.warning("%s", UNCOUNTED)
         hidden = {"text": self._client.hidden(reply.text), "error": reply.error and self._client.shown(reply.error)}

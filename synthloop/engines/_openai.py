@@ -147,12 +147,12 @@ def parse(request: Request, reply: Any) -> Completion:
     """
     choice = reply["choices"][0]
     said = _said({"content": choice["text"]} if "text" in choice else choice["message"])
-    text = said["text"] or _guided_thoughts(request, said["thoughts"])
+    text = said["text"] if said["text"].strip() else _guided_thoughts(request, said["thoughts"]) or said["text"]
     reason = _REASONS.get(choice["finish_reason"], "error")
     error = f"The server ended the reply with '{choice['finish_reason']}'." if reason == "error" else None
-    if reason != "error" and not text and said["refusal"]:
+    if reason != "error" and not text.strip() and said["refusal"]:
         error = f"The model refused: {said['refusal']}"
-    elif reason == "stop" and not text and said["thoughts"]:
+    elif reason == "stop" and not text.strip() and said["thoughts"]:
         reason, error = "error", THOUGHTS_ALONE
     return Completion(
         request_id=request.id,

@@ -56,6 +56,7 @@ def test_a_text_is_the_same_whole_and_in_parts_whatever_the_usage(pieces: list[s
 )
 def test_token_counts_are_bookkeeping(usage: Any, counts: tuple[int, int]) -> None:
     reply = parsed({"content": "a"}, usage=usage)
+    assert reply.uncounted == (0 in counts)
     assert (reply.text, (reply.prompt_tokens, reply.completion_tokens)) == ("a", counts)
 
 
@@ -65,6 +66,7 @@ def test_token_counts_are_bookkeeping(usage: Any, counts: tuple[int, int]) -> No
         ({"content": None, "reasoning": '{"a": 1}'}, True, '{"a": 1}'),
         ({"reasoning_content": 'So.\n```json\n{"a": 1}\n```'}, True, 'So.\n```json\n{"a": 1}\n```'),
         ({"content": [{"type": "thinking", "thinking": '{"a": 1}'}]}, True, '{"a": 1}'),
+        ({"content": "\n\n", "reasoning": '{"a": 1}'}, True, '{"a": 1}'),
         ({"content": '{"b": 2}', "reasoning": '{"a": 1}'}, True, '{"b": 2}'),
         ({"content": ["a", {"type": "output_text", "text": "b"}]}, False, "ab"),
     ],
@@ -79,6 +81,7 @@ def test_thoughts_alone_are_no_empty_answer() -> None:
     for guided, thoughts in ((True, "I see"), (False, '{"a": 1}')):
         reply = parsed({"content": "", "reasoning": thoughts}, guided=guided)
         assert (reply.text, reply.finish_reason, reply.error) == ("", "error", _openai.THOUGHTS_ALONE)
+    assert parsed({"content": "\n\n", "reasoning": "I see"}).error == _openai.THOUGHTS_ALONE
     cut_off = parsed({"content": None, "reasoning": "I see that"}, reason="length")
     assert (cut_off.text, cut_off.truncated, cut_off.error) == ("", True, None)
 
