@@ -22,8 +22,9 @@
 | max_depth, depth_share_0, _1 ...        | deepest generation of the training rows, and each one's share (real = 0)   |
 
 Those of the mix are causes, not signs: they are reported and never tested. Nor are lengths, and what is cut for them:
-replies that get longer or shorter are as varied as before, and a student may learn either. "Rare" is
-`diversity.RARE_SHARE` throughout.
+replies that get longer or shorter are as varied as before, and a student may learn either. The likelihood is of the
+same real text in every round, so no reply's length is in it; but a student that learns to end elsewhere than people do
+fits one token of each text less. "Rare" is `diversity.RARE_SHARE` throughout.
 """
 
 from __future__ import annotations

@@ -22,13 +22,18 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def make_run(root: Path, losses: list[float], synthetic_rows: int = 0, **sections: Any) -> Run:
-    """A run whose rounds 0, 1, ... measured these losses, and nothing else."""
+def make_run(
+    root: Path, losses: list[float], synthetic_rows: int = 0, words: tuple[int, ...] = (), **sections: Any
+) -> Run:
+    """A run whose rounds 0, 1, ... measured these losses, and nothing else, at so many words of a reply."""
     write_json(root / "config.resolved.json", dump(parse(Config, {**SETTINGS, **sections}, "config")))
     run = Run(root)
     for round, loss in enumerate(losses):
         with run.stage(round, "eval").write([]) as stage:
-            write_json(stage.folder / "collapse.json", {"signals": {"nll": loss, "entropy": None}})
+            found: dict[str, Any] = {"signals": {"nll": loss, "entropy": None}}
+            if words:
+                found["measured_on"] = {"words_per_reply": words[round]}
+            write_json(stage.folder / "collapse.json", found)
         if round:
             write_json(run.round_dir(round) / "mix.json", {"synthetic_rows": synthetic_rows})
     return run
@@ -91,3 +96,20 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, content: Any) -> No
         read_controls(tmp_path / "c.json")
     with pytest.raises(UserError, match="no such file"):
         read_controls(tmp_path / "gone.json")
+
+
+def test_the_file_tells_at_how_many_words_of_a_text_diversity_was_measured(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run(tmp_path / "run", [9.0, 1.0], synthetic_rows=12)
+    keep_rows(run, 12)
+
+    def written(*words: int) -> Any:
+        other = make_run(tmp_path / f"{words}", [9.0, 1.0, 1.1], words=(0, *words))
+        out = tmp_path / f"{words}.json"
+        controls.main(controls.parser().parse_args(["--run", str(run.root), "--out", str(out), str(other.root)]))
+        return read_json(out)["measured_on"]
+
+    assert written(4, 4) == {"words_per_reply": 4, "words_per_row": 2}
+    assert written(4, 2) == {"words_per_row": 2}
+    assert "The controls read [2, 4] words of a reply: its diversity cannot be compared" in caplog.text
