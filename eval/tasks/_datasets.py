@@ -28,7 +28,8 @@ def open_splits(dataset: str, subset: str | None, revision: str | None) -> dict[
     """Split -> its ("where", row) pairs, for a hub id or a folder. A folder that `save_to_disk` wrote is one too.
 
     Raises:
-        OSError, ValueError, TypeError, ImportError, datasets.exceptions.DatasetsError: it cannot be loaded. Rows raise them too.
+        OSError, ValueError, TypeError, ImportError, datasets.exceptions.DatasetsError: it cannot be loaded; raised
+            while rows are read, too.
     """
     import datasets
 

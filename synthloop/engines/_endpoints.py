@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import hashlib
+import logging
 import queue
 import threading
 import time
@@ -20,6 +21,8 @@ from synthloop.engines import _http, _openai
 from synthloop.engines._http import Client, RetryableError
 from synthloop.errors import StageFailed, SynthloopError, UserError
 from synthloop.records import Completion, Request
+
+log = logging.getLogger("synthloop.engines")
 
 # Chosen, not measured.
 DROP_AFTER = 3  # failures in a row
@@ -52,6 +55,7 @@ class Endpoint:
     num_failures: int = 0
     failing_since: float | None = None
     last_error: str = "nothing asked yet"
+    context_told: bool = False
 
 
 @dataclasses.dataclass
@@ -167,13 +171,22 @@ class EndpointPool:
             raise RetryableError(said, charged=not overloaded, pause_s=answer.pause_s)
         if answer.status in REFUSED_STATUS:
             raise UserError(f"{url} answered {said}\nCheck base_urls (they end in /v1), model and api_key_env.")
-        if _openai.is_over_context(job.path, job.body, said):
-            return await self._attempt(endpoint, dataclasses.replace(job, body=_openai.up_to_context(job.body)))
+        if (shorter := _openai.within_context(job.path, job.body, said)) is not None:
+            reply = await self._attempt(endpoint, dataclasses.replace(job, body=shorter))
+            if reply.finish_reason != "error":
+                self._tell_context(endpoint, said)
+            return reply
         if _openai.is_unknown_field(job.body, said):
             raise UserError(
                 f"{url} answered {said}\nA server that takes OpenAI's own fields only needs dialect: openai."
             )
         return _openai.refusal(job.request, f"{endpoint.url}: {said}")
+
+    def _tell_context(self, endpoint: Endpoint, said: str) -> None:
+        """Once an endpoint: nobody asked for the limit that cuts replies now."""
+        if not endpoint.context_told:
+            endpoint.context_told = True
+            log.warning("%s: %s Such replies end where the context ends, as on every engine.", endpoint.url, said)
 
     def _read(self, job: Job, content: bytes) -> Completion:
         try:

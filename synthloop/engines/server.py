@@ -6,7 +6,8 @@
 The server renders the messages with the model's own chat template. `logprob` comes where `sampling.logprobs` asks for
 it. `seed`, `top_k`, `min_p`, `structured_outputs`, `prompt_logprobs` and other names of vLLM's are sent as they are,
 and what is not set is sent with vLLM's own neutral value, so that the model's generation_config.json changes nothing
-(but for `max_new_tokens` in it, which caps a reply asked for without `max_tokens`).
+(but for `max_new_tokens` in it, which caps a reply asked for without `max_tokens`; a server of your own started with
+`--generation-config vllm`, as ours is, does not read it). A name that no server reads is refused, for vLLM ignores it.
 
     roles: {teacher: {engine: server, model: gpt-4o, dialect: openai, api_key_env: OPENAI_API_KEY,
                       base_urls: ["https://api.openai.com/v1"]}}
@@ -85,6 +86,8 @@ class Config(EngineConfig):
         check_args(self.args)
         if self.dialect == "openai":
             self._check_openai()
+        else:
+            _openai.check_vllm(self.sampling)
         return self
 
     def _check_openai(self) -> None:
