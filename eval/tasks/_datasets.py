@@ -11,6 +11,7 @@ import io
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -72,9 +73,8 @@ def _undeclared(config: Any) -> Any:
 
 
 def _reading(paths: list[Path], delimiter: str | None) -> Callable[[], Rows]:
-    if delimiter is None:
-        return lambda: itertools.chain.from_iterable(map(_json_rows, paths))
-    return lambda: itertools.chain.from_iterable(table_rows(path, delimiter) for path in paths)
+    read = _json_rows if delimiter is None else partial(table_rows, delimiter=delimiter)
+    return lambda: itertools.chain.from_iterable(map(read, paths))
 
 
 def _json_rows(path: Path) -> Rows:
@@ -120,7 +120,7 @@ def table_rows(path: Path, delimiter: str) -> Rows:
 
 
 def _loaded(dataset: str, splits: dict[str, Any]) -> dict[str, Callable[[], Rows]]:
-    return {split: lambda split=split: _typed_rows(f"{dataset}, {split}", splits[split]) for split in splits}
+    return {split: partial(_typed_rows, f"{dataset}, {split}", rows) for split, rows in splits.items()}
 
 
 def _typed_rows(where: str, rows: Any) -> Rows:
