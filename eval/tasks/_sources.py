@@ -88,11 +88,13 @@ def local_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise UserError(f"{path}: no rows in it. Expected one JSON object a line.")
 
 
+_AS_FOLDER = " Or set task.dataset to a folder with train.{0} and test.{0}, without task.train."
+_AS_LABELS = " For one label a text, also task `classification` with format: {}."
 _READ_TODAY = {
-    "a Parquet file": " Or set task.dataset to a folder with train.parquet and test.parquet, without task.train.",
-    "CSV": " Or, for one label a text, take task `classification` with format: csv.",
-    "TSV": " Or, for one label a text, take task `classification` with format: tsv.",
-    "a JSON array": " Or, for one label a text, take task `classification` with format: json.",
+    "a Parquet file": _AS_FOLDER.format("parquet"),
+    "CSV": _AS_FOLDER.format("csv") + _AS_LABELS.format("csv"),
+    "TSV": _AS_FOLDER.format("tsv") + _AS_LABELS.format("tsv"),
+    "a JSON array": _AS_FOLDER.format("json") + _AS_LABELS.format("json"),
 }
 """What reads a format that is not JSON lines as it is."""
 
