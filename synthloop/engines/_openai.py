@@ -89,11 +89,11 @@ def body(cfg: EngineConfig, model: str, request: Request, dialect: Dialect = "vl
             no field for what is asked.
     """
     given = {**cfg.sampling, **request.sampling}
+    sampling = {name: value for name, value in given.items() if value is not None}
     try:
-        (check_openai if dialect == "openai" else check_vllm)(given)
+        check_openai(sampling) if dialect == "openai" else check_vllm(given)
     except ValueError as error:
         raise UserError(str(error)) from error
-    sampling = {name: value for name, value in given.items() if value is not None}
     if request.prompt_token_ids is not None and "max_tokens" not in sampling:
         raise UserError("sampling.max_tokens is needed with token ids: /completions replies 16 tokens without it.")
     is_chat = request.prompt_token_ids is None

@@ -59,7 +59,8 @@ class MinTokens(LogitsProcessor):
     def __call__(self, input_ids: Any, scores: Any) -> Any:
         """`scores` (batch, vocab)."""
         if input_ids.shape[1] < self._first:
-            scores = scores.index_fill(1, torch.tensor(self._end_ids, device=scores.device), -torch.inf)
+            ids = torch.tensor(self._end_ids, dtype=torch.long, device=scores.device)
+            scores = scores.index_fill(1, ids, -torch.inf)
         return scores
 
 

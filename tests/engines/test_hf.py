@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from synthloop import chat
 from synthloop.engines import hf
-from synthloop.engines._transformers import StopStrings, reply_text
+from synthloop.engines._transformers import MinTokens, Penalties, StopStrings, reply_text
 from synthloop.errors import UserError
 
 PIECES = ["a", "b", "ab", "ba", "", "aab"]  # the texts of tokens 0 to 5
@@ -45,6 +45,23 @@ def test_a_reply_ends_where_a_stop_string_is_whole(reply: list[int], stops: list
     end = min(whole)[0]
     assert num_tokens == next(length for length, text in enumerate(texts) if len(text) >= end)
     assert any(text + stop == texts[-1][: len(text + stop)] and len(text + stop) == end for stop in stops)
+
+
+@given(end_ids=st.sets(st.integers(0, 4)), least=st.integers(0, 3), length=st.integers(0, 4), prompt=st.integers(1, 3))
+def test_no_end_token_is_drawn_before_min_tokens(end_ids: set[int], least: int, length: int, prompt: int) -> None:
+    ids, scores = torch.zeros(2, prompt + length, dtype=torch.long), torch.ones(2, 5)
+    allowed = MinTokens(prompt, least, sorted(end_ids))(ids, scores)
+    barred = end_ids if length < least else set()
+    assert [{one for one in range(5) if row[one] == -torch.inf} for row in allowed] == [barred, barred]
+
+
+def test_a_penalty_is_for_what_stands_there_and_not_for_padding() -> None:
+    """Of two prompts in one batch the shorter is padded with token 0."""
+    prompts, ids = [[1], [1, 2, 3]], torch.tensor([[0, 0, 1, 4, 4], [1, 2, 3, 4, 0]])
+    penalties = Penalties(prompts, width=3, repetition=2.0, frequency=0.25, presence=0.5)
+    expected = [[1.0, 0.5, 1.0, 1.0, 0.5 - 2 * 0.25 - 0.5], [0.5 - 0.75, 0.5, 0.5, 0.5, 0.5 - 0.75]]
+    assert penalties(ids, torch.ones(2, 5)).tolist() == expected
+    assert penalties(ids, -torch.ones(2, 5))[0, 1] == -2.0
 
 
 def test_a_text_is_what_was_generated(tiny_model: Path) -> None:
