@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import logging
 from collections.abc import Iterator
@@ -53,9 +54,9 @@ def read_rows(config: Config) -> Rows:
         task = open_task(config.task.name, config.task.settings)
     except (UserError, ValidationError):
         return Rows()  # said by the check of plugins
-    hub = getattr(task.config, "dataset", None)
-    if hub is not None:
-        return Rows(task, hub=hub)
+    unread = task.hub or _needs_datasets(task)
+    if unread is not None:
+        return Rows(task, hub=unread)
     published: dict[str, list[Example]] = {}
     splits: dict[str, list[Example]] = {}
     mistakes: list[str] = []
@@ -69,6 +70,12 @@ def read_rows(config: Config) -> Rows:
         except UserError as error:
             mistakes.append(str(error))
     return Rows(task, published, splits, tuple(f"'task': {one}" for one in mistakes), tuple(dict.fromkeys(warnings)))
+
+
+def _needs_datasets(task: Task) -> str | None:
+    """The folder that only the package `datasets` can read, where that is not installed."""
+    folder = getattr(task.config, "dataset", None)
+    return folder if folder is not None and importlib.util.find_spec("datasets") is None else None
 
 
 def _absent_files(ref: PluginRef) -> Iterator[str]:

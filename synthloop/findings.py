@@ -174,7 +174,7 @@ def _unseen(rows: Rows, remote: Sequence[hub.Named]) -> Iterator[str]:
     if rows.hub is not None and not Path(rows.hub).exists():
         yield f"the rows of the hub's data set {rows.hub}, and with them the splits and the recipes on them"
     elif rows.hub is not None:
-        yield f"the rows in {rows.hub}, which the package datasets reads, and with them the splits and the recipes"
+        yield f"the rows in {rows.hub}, which needs the package datasets, and with them the splits and the recipes"
     if remote:
         names = ", ".join(dict.fromkeys(one.name for one in remote))
         yield f"on the Hugging Face hub: {names}. `synthloop check --online` asks it"

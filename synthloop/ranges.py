@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -19,8 +20,15 @@ def _is_positive(value: Any) -> bool:
 
 _COUNT = Range(lambda value, _: value >= 1, "1 or more")
 _NOT_NEGATIVE = Range(lambda value, _: value >= 0, "0 or more")
-_TEMPERATURE = Range(lambda value, _: 0 <= value <= 2, "a number from 0 to 2")
 _SHARE = Range(lambda value, _: 0 < value <= 1, "a number above 0 and up to 1")
+
+_PENALTY = Range(lambda value, _: -2 <= value <= 2, "a number from -2 to 2")
+_LOGPROBS = Range(lambda value, _: value >= -1, "0 or more, or -1 for all")
+
+
+def _is_open(settings: Mapping[str, Any]) -> bool:
+    return not isinstance(settings.get("max_tokens"), int)
+
 
 _TRAINING = {
     "learning_rate": _NOT_NEGATIVE,
@@ -41,7 +49,23 @@ RANGES: dict[str, dict[str, Range]] = {
         "r": _COUNT,
         "lora_dropout": Range(lambda value, _: 0 <= value < 1, "a number from 0 to below 1"),
     },
-    "sampling_params": {"temperature": _TEMPERATURE, "top_p": _SHARE, "max_tokens": _COUNT},
+    "sampling_params": {
+        "temperature": Range(lambda value, _: 0 <= value <= 2, "a number from 0 to 2"),
+        "top_p": _SHARE,
+        "top_k": Range(lambda value, _: value >= -1, "1 or more, or 0 for all tokens"),
+        "min_p": Range(lambda value, _: 0 <= value <= 1, "a number from 0 to 1"),
+        "presence_penalty": _PENALTY,
+        "frequency_penalty": _PENALTY,
+        "repetition_penalty": Range(lambda value, _: 0 < value < math.inf, "a number above 0"),
+        "max_tokens": _COUNT,
+        "min_tokens": Range(
+            lambda value, settings: value >= 0 and (_is_open(settings) or value <= settings["max_tokens"]),
+            "0 or more, and no more than max_tokens",
+        ),
+        "logprobs": _LOGPROBS,
+        "prompt_logprobs": _LOGPROBS,
+        "stop": Range(lambda value, _: "" not in ([value] if isinstance(value, str) else value), "no empty text"),
+    },
     "engine_args": {
         "gpu_memory_utilization": _SHARE,
         "max_model_len": Range(lambda value, _: value >= 1 or value == -1, "1 or more, or -1 for what fits"),

@@ -87,7 +87,7 @@ def refuse_other_data(config: Config, before: Config, root: Path) -> None:
         UserError: naming the splits that differ and the settings that say where they are.
     """
     task = open_task(config.task.name, config.task.settings)
-    if getattr(task.config, "dataset", None) is not None and config.task == before.task:
+    if task.hub is not None and config.task == before.task:
         return
     then, now = read_json(root / "data" / "splits.json")["published"], content(load(task))
     changed = [name for name in now if now[name] != then[name]]

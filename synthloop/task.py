@@ -22,6 +22,7 @@ import jinja2
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from synthloop import plugins, templates
+from synthloop.model_folder import looks_local
 from synthloop.records import Example, Message, Score
 
 
@@ -54,6 +55,12 @@ class Task(NamedTuple):
     @property
     def metric(self) -> str:
         return str(self.module.METRIC)
+
+    @property
+    def hub(self) -> str | None:
+        """The data set of the hub that the rows come from; None where they are files of this machine."""
+        name = getattr(self.config, "dataset", None)
+        return None if name is None or looks_local(name) else str(name)
 
     def load(self, split: str) -> Iterator[Example]:
         loaded: Iterable[Example] = self.module.load(self.config, split)

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 STAGES = ("generate", "train", "eval")
 HEAVY = ("torch", "vllm", "trl", "wandb", "transformers", "peft", "datasets", "accelerate", "bitsandbytes")
-SUBCLASSES = ("train/callbacks.py",)
+SUBCLASSES = ("train/callbacks.py", "synthloop/engines/_transformers.py")
 """Modules that extend a class of a heavy package, and so are themselves imported inside functions only."""
 MODULES = [path for package in ("synthloop", *STAGES) for path in sorted((ROOT / package).rglob("*.py"))]
 

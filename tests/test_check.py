@@ -510,6 +510,20 @@ def test_it_prints_what_it_found(model: Path, tmp_path: Path) -> None:
     assert f"student: {model}" in text
 
 
+def test_the_folder_of_a_data_set_is_read_as_files_are(model: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "rows"
+    folder.mkdir()
+    task = {"name": "jsonl", "dataset": str(folder), "scorer": "exact"}
+    lines = ["input,output", *(f"problem {number} of {number},0{number}" for number in range(60))]
+    (folder / "test.csv").write_text("\n".join(lines[:1] + lines[41:]))
+    (folder / "train.csv").write_text("\n".join(lines[:41]))
+    assert mistakes(settings(model, task=task, splits={"near_duplicate": 1.0})) == []
+    (folder / "train.csv").write_text("\n".join([*lines[:41], "a problem,"]))
+    assert any("train.csv, line 42: 'output'" in one for one in mistakes(settings(model, task=task)))
+    gone = {**task, "dataset": str(tmp_path / "gone")}
+    assert any("gone' cannot be loaded" in one for one in mistakes(settings(model, task=gone)))
+
+
 def test_what_was_not_looked_at_is_said(model: Path) -> None:
     given = settings(model, student={"model": "some/student"}, task={"name": "gsm8k", "dataset": "some/data"})
     text = str(check_config(parse(Config, given, "c.yaml"), "c.yaml"))

@@ -240,6 +240,18 @@ def test_the_data_of_a_run_may_move_and_may_not_change(tmp_path: Path) -> None:
         split_run(root, {**task, "path": str(tmp_path / "there")})
 
 
+def test_the_data_of_a_run_may_not_change_in_the_folder_of_a_data_set(tmp_path: Path) -> None:
+    for name, answer in (("here", "1"), ("other", "2")):
+        write_data(tmp_path / name, answer)
+    rows = (tmp_path / "here" / "rows.jsonl").rename(tmp_path / "here" / "train.jsonl")
+    task = {"name": "jsonl", "dataset": str(rows.parent), "scorer": "exact"}
+    split_run(tmp_path / "run", task)
+    split_run(tmp_path / "run", task)
+    rows.write_bytes((tmp_path / "other" / "rows.jsonl").read_bytes())
+    with pytest.raises(UserError, match="other rows in train"):
+        split_run(tmp_path / "run", task)
+
+
 def test_a_setting_called_path_is_tracked_unless_its_owner_says_otherwise(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

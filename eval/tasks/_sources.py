@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import model_validator
 
+from eval.tasks._datasets import open_splits
 from synthloop.errors import UserError
 from synthloop.jsonl import OtherFormat, read_jsonl
 from synthloop.plugins import Untracked
@@ -87,33 +88,32 @@ def local_rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
         raise UserError(f"{path}: no rows in it. Expected one JSON object a line.")
 
 
+_AS_FOLDER = " Or set task.dataset to a folder with train.{0} and test.{0}, without task.train."
+_AS_LABELS = " For one label a text, also task `classification` with format: {}."
 _READ_TODAY = {
-    "a Parquet file": " Or set task.dataset to a folder with train.parquet and test.parquet, without task.train.",
-    "CSV": " Or, for one label a text, take task `classification` with format: csv.",
-    "TSV": " Or, for one label a text, take task `classification` with format: tsv.",
-    "a JSON array": " Or, for one label a text, take task `classification` with format: json.",
+    "a Parquet file": _AS_FOLDER.format("parquet"),
+    "CSV": _AS_FOLDER.format("csv") + _AS_LABELS.format("csv"),
+    "TSV": _AS_FOLDER.format("tsv") + _AS_LABELS.format("tsv"),
+    "a JSON array": _AS_FOLDER.format("json") + _AS_LABELS.format("json"),
 }
 """What reads a format that is not JSON lines as it is."""
 
 
 def hub_rows(cfg: SourceConfig, split: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """("dataset, split row N", row) of a hub data set; nothing where it has no such split. Class labels are decoded.
+    """("file, line N" or "dataset, split row N", row) of a data set of the hub or a folder; nothing where it has no
+    such split. Text is as it was written, as by `local_rows`; class labels are decoded.
 
     Raises:
-        UserError: the data set cannot be loaded.
+        UserError: the data set cannot be loaded, or a line of its files cannot be read.
     """
     import datasets
 
     assert cfg.dataset is not None
     try:
-        loaded = datasets.load_dataset(cfg.dataset, cfg.subset, revision=cfg.revision)
-    except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
-        first = next(iter(str(error).splitlines()), type(error).__name__).rstrip(".")
+        splits = open_splits(cfg.dataset, cfg.subset, cfg.revision)
+        yield from splits[split]() if split in splits else ()
+    except (OSError, ValueError, TypeError, ImportError, datasets.exceptions.DatasetsError) as error:
+        # What went wrong while rows were made stands in the cause; the error itself says only that something did.
+        cause = error.__cause__ if isinstance(error, datasets.exceptions.DatasetGenerationError) else None
+        first = next(iter(str(cause or error).splitlines()), type(error).__name__).rstrip(".")
         raise UserError(f"The data set '{cfg.dataset}' cannot be loaded: {first}. {cfg.WITHOUT_HUB}") from error
-    if split not in loaded:
-        return
-    rows = loaded[split]
-    labels = {name: one for name, one in rows.features.items() if isinstance(one, datasets.ClassLabel)}
-    for number, row in enumerate(rows):
-        decoded = {name: labels[name].int2str(row[name]) for name in labels if row[name] is not None}
-        yield f"{cfg.dataset}, {split} row {number}", {**row, **decoded}

@@ -60,6 +60,7 @@ class Endpoint:
     num_failures: int = 0
     failing_since: float | None = None
     last_error: str = "nothing asked yet"
+    context_told: bool = False
 
 
 @dataclasses.dataclass
@@ -176,13 +177,22 @@ class EndpointPool:
             raise RetryableError(said, charged=not overloaded, pause_s=answer.pause_s)
         if answer.status in REFUSED_STATUS:
             raise UserError(f"{url} answered {said}\nCheck base_urls (they end in /v1), model and api_key_env.")
-        if _openai.is_over_context(job.path, job.body, said):
-            return await self._attempt(endpoint, dataclasses.replace(job, body=_openai.up_to_context(job.body)))
+        if (shorter := _openai.within_context(job.path, job.body, said)) is not None:
+            reply = await self._attempt(endpoint, dataclasses.replace(job, body=shorter))
+            if reply.finish_reason != "error":
+                self._tell_context(endpoint, said)
+            return reply
         if _openai.is_unknown_field(job.body, said):
             raise UserError(
                 f"{url} answered {said}\nA server that takes OpenAI's own fields only needs dialect: openai."
             )
         return _openai.refusal(job.request, f"{endpoint.url}: {said}")
+
+    def _tell_context(self, endpoint: Endpoint, said: str) -> None:
+        """Once an endpoint: nobody asked for the limit that cuts replies now."""
+        if not endpoint.context_told:
+            endpoint.context_told = True
+            log.warning("%s: %s Such replies end where the context ends, as on every engine.", endpoint.url, said)
 
     def _read(self, job: Job, content: bytes) -> Completion:
         try:

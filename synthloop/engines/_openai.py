@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from synthloop.engines import EngineConfig
+from synthloop.engines._vllm import check_sampling
 from synthloop.errors import UserError
 from synthloop.guided import for_grammar, read_json
 from synthloop.records import Completion, Request
@@ -37,6 +38,17 @@ NEUTRAL: dict[str, Any] = {
     "frequency_penalty": 0.0,
     "min_tokens": 0,
 }
+# `SamplingParams` that vLLM's requests have no field for: its server ignores unknown fields, in silence.
+NOT_SERVED = frozenset(
+    {"detokenize", "extra_args", "flat_logprobs", "output_kind", "output_text_buffer_length", "prompt_logprob_start"}
+    | {"prompt_logprob_token_ids", "skip_clone", "skip_reading_prefix_cache", "trace_decode_token_ids"}
+)
+# Fields of vLLM's chat requests that `SamplingParams` does not have and a user may want.
+CHAT_FIELDS = frozenset(
+    {"cache_salt", "documents", "include_reasoning", "priority", "reasoning_effort", "response_format"}
+    | {"truncate_prompt_tokens", "truncation_side", "user", "vllm_xargs"}
+)
+MAX_STOPS = 4  # vLLM's VLLM_MAX_STOP_STRINGS, and OpenAI's
 # Of https://platform.openai.com/docs/api-reference/chat/create, what `SamplingParams` has too.
 OPENAI_SAMPLING = frozenset(
     {"temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias", "seed", "stop", "max_tokens", "n"}
@@ -46,10 +58,30 @@ _SENT_TO_OPENAI = (OPENAI_SAMPLING - {"structured_outputs"}) | {
     *("model", "messages", "prompt", "response_format", "max_completion_tokens", "top_logprobs")
 }
 _UNKNOWN = re.compile(r"unknown|unrecogni[sz]ed|unexpected|unsupported|not (?:supported|permitted|allowed)|extra", re.I)
+# vLLM, SGLang, OpenAI and DeepSeek ("maximum context length"), OpenAI ("max_tokens is too large"), TGI.
+_OVER_CONTEXT = re.compile(
+    r"context length|context_length|max_(?:completion_)?tokens is too large|max_new_tokens", re.I
+)
 # Chosen, not measured: a token's text, escaped, with its log-probability is seldom above 200 bytes.
 BYTES_A_TOKEN = 1024
 SPARE_BYTES = 2**20
 LARGEST_REPLY = 64 * 2**20
+
+
+def check_vllm(sampling: Mapping[str, Any]) -> None:
+    """Raises `ValueError` naming what of `sampling` a vLLM server would ignore or refuse."""
+    for name in sorted(NOT_SERVED & set(sampling)):
+        raise ValueError(
+            f"sampling.{name} is nothing a server is asked for. Leave it out, or use engine: vllm_offline."
+        )
+    check_sampling({name: value for name, value in sampling.items() if name not in CHAT_FIELDS})
+
+
+def check_stops(sampling: Mapping[str, Any]) -> None:
+    """Raises `ValueError` where `sampling` has more stop texts than a server that we did not start takes."""
+    stops = sampling.get("stop")
+    if isinstance(stops, list | tuple) and len(stops) > MAX_STOPS:
+        raise ValueError(f"sampling.stop has {len(stops)} texts; a server takes {MAX_STOPS}.")
 
 
 def check_openai(sampling: Mapping[str, Any]) -> None:
@@ -61,19 +93,23 @@ def check_openai(sampling: Mapping[str, Any]) -> None:
         raise ValueError(
             "sampling.structured_outputs: OpenAI's API guides by a JSON schema only, with the one key json."
         )
+    check_sampling({name: value for name, value in sampling.items() if value is not None})
 
 
 def body(cfg: EngineConfig, model: str, request: Request, dialect: Dialect = "vllm") -> tuple[str, dict[str, Any]]:
     """(path under the base URL, JSON body) of `request`. vLLM's extra parameters travel beside OpenAI's.
 
     Raises:
-        UserError: several replies are asked of one request, token ids come without `max_tokens`, or the dialect has no
-            field for what is asked.
+        UserError: a name or value that the other engines refuse too, token ids without `max_tokens`, or the dialect has
+            no field for what is asked.
     """
     given = {**cfg.sampling, **request.sampling}
-    sampling = for_grammar({name: value for name, value in given.items() if value is not None})
-    if sampling.get("n", 1) != 1:
-        raise UserError("sampling.n must be 1: every reply is a request of its own, with its own seed.")
+    sampling = {name: value for name, value in given.items() if value is not None}
+    try:
+        check_openai(sampling) if dialect == "openai" else check_vllm(given)
+    except ValueError as error:
+        raise UserError(str(error)) from error
+    sampling = for_grammar(sampling)
     if request.prompt_token_ids is not None and "max_tokens" not in sampling:
         raise UserError("sampling.max_tokens is needed with token ids: /completions replies 16 tokens without it.")
     is_chat = request.prompt_token_ids is None
@@ -88,10 +124,6 @@ def body(cfg: EngineConfig, model: str, request: Request, dialect: Dialect = "vl
 
 def _in_openai_terms(sampling: dict[str, Any], is_chat: bool) -> dict[str, Any]:
     """`sampling` by OpenAI's names; the newer models of its chat API refuse `max_tokens`."""
-    try:
-        check_openai({name: value for name, value in sampling.items() if name != "top_logprobs"})
-    except ValueError as error:
-        raise UserError(str(error)) from error
     renamed = {"max_tokens": "max_completion_tokens"} if is_chat else {}
     sent = {renamed.get(name, name): value for name, value in sampling.items()}
     if (guide := sent.pop("structured_outputs", None)) is not None:
@@ -106,16 +138,20 @@ def is_unknown_field(body: Mapping[str, Any], message: str) -> bool:
     return _UNKNOWN.search(message) is not None and any(re.search(rf"\b{name}\b", message) for name in ours)
 
 
-def is_over_context(path: str, body: Mapping[str, Any], message: str) -> bool:
-    """Whether a server's `message` refuses the prompt of `body` together with its `max_tokens`, as vLLM's server does.
+def within_context(path: str, body: Mapping[str, Any], message: str) -> dict[str, Any] | None:
+    """`body` as it can be asked again where a server's `message` refuses the prompt with the tokens that may follow it.
 
-    The other engines end the reply where the context ends; so does a chat that is asked for `up_to_context`.
+    The other engines end such a reply where the context ends. So does a chat without a bound; for token ids the bound
+    is what the context leaves. None where the message is another, or where the prompt alone is too long.
     """
-    return path == "/chat/completions" and "max_tokens" in body and "maximum context length" in message
-
-
-def up_to_context(body: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if name != "max_tokens"}
+    bound = next((name for name in ("max_completion_tokens", "max_tokens") if name in body), None)
+    if bound is None or not _OVER_CONTEXT.search(message):
+        return None
+    if path == "/chat/completions":
+        return {name: value for name, value in body.items() if name != bound}
+    context = re.search(r"context length (?:is|of) (\d+)", message)
+    room = 0 if context is None else int(context[1]) - len(body["prompt"])
+    return {**body, bound: room} if 0 < room < body[bound] else None
 
 
 def max_reply_bytes(body: Mapping[str, Any]) -> int:

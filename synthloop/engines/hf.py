@@ -14,8 +14,9 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from synthloop import chat, upstream
+from synthloop import chat
 from synthloop.engines import EngineConfig, adapter_rank
+from synthloop.engines._vllm import check_sampling
 from synthloop.errors import UserError
 from synthloop.records import Completion, Request
 
@@ -26,6 +27,8 @@ DEFAULTS: dict[str, Any] = {
     "top_k": 0,
     "min_p": 0.0,
     "repetition_penalty": 1.0,
+    "presence_penalty": 0.0,
+    "frequency_penalty": 0.0,
     "seed": None,
     "stop": None,
     "stop_token_ids": None,
@@ -38,15 +41,13 @@ DEFAULTS: dict[str, Any] = {
 
 
 def _check_sampling(sampling: dict[str, Any]) -> dict[str, Any]:
-    unknown = sorted(set(sampling) - set(DEFAULTS))
+    unknown = sorted(set(sampling) - {*DEFAULTS, "n"})
     if unknown:
         raise ValueError(
             f"The hf engine does not know sampling.{unknown[0]}. It knows {', '.join(DEFAULTS)}; "
             "for the rest use engine: vllm_offline."
         )
-    if mistakes := upstream.mistakes("sampling_params", sampling):
-        raise ValueError("\n".join(mistakes))
-    return sampling
+    return check_sampling(sampling)
 
 
 class Config(EngineConfig):
@@ -71,6 +72,7 @@ def open(cfg: Config, adapter: Path | None = None) -> HfEngine:
         model = AutoModelForCausalLM.from_pretrained(cfg.model, revision=cfg.revision, **cfg.args)
     except (OSError, ValueError, TypeError) as error:
         raise UserError(f"transformers refuses the model '{cfg.model}' with args {cfg.args}: {error}") from error
+    end_ids = _take_end_ids(model)  # before an adapter wraps it, with a generation config of its own
     if adapter is not None:
         from peft import PeftModel
         from safetensors import SafetensorError
@@ -82,18 +84,18 @@ def open(cfg: Config, adapter: Path | None = None) -> HfEngine:
             raise UserError(f"{adapter}: its weights cannot be read ({error}). Train that adapter anew.") from error
     if "device_map" not in cfg.args:
         model.to("cuda" if torch.cuda.is_available() else "cpu")
-    return HfEngine(cfg, model.eval(), tokenizer)
+    return HfEngine(cfg, model.eval(), tokenizer, end_ids)
 
 
 class HfEngine:
     """Holds the model and the requests that wait."""
 
-    def __init__(self, cfg: Config, model: Any, tokenizer: Any) -> None:
+    def __init__(self, cfg: Config, model: Any, tokenizer: Any, end_ids: Sequence[int]) -> None:
         self._cfg = cfg
         self._model = model
         self._tokenizer = tokenizer
-        self._own_end_ids = [*_take_end_ids(model), *chat.end_ids(tokenizer, **cfg.chat_template_kwargs)]
-        self._max_length = int(model.config.max_position_embeddings)
+        self._own_end_ids = [*end_ids, *chat.end_ids(tokenizer, **cfg.chat_template_kwargs)]
+        self._max_length = _context(model)
         self._pad_id = int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
         self._waiting: deque[tuple[Request, list[int], dict[str, Any]]] = deque()
         self._refused: list[Completion] = []
@@ -105,7 +107,7 @@ class HfEngine:
             UserError: `sampling` has a name that this engine does not know.
         """
         try:
-            sampling = {**DEFAULTS, **self._cfg.sampling, **_check_sampling(request.sampling)}
+            sampling = DEFAULTS | _check_sampling({**self._cfg.sampling, **request.sampling})
         except ValueError as error:
             raise UserError(str(error)) from error
         ids = (
@@ -114,7 +116,8 @@ class HfEngine:
             else list(request.prompt_token_ids)
         )
         if 0 < len(ids) < self._max_length:
-            self._waiting.append((request, ids, sampling))
+            room, asked = self._max_length - len(ids), sampling["max_tokens"]
+            self._waiting.append((request, ids, {**sampling, "max_tokens": min(asked or room, room)}))
             return
         text = f"The prompt has {len(ids)} tokens; the context holds {self._max_length}, at least one for the reply."
         self._refused.append(
@@ -150,46 +153,45 @@ class HfEngine:
         """One `generate` call on left-padded prompts, all under `sampling`."""
         import torch
 
+        from synthloop.engines import _transformers
+
         longest = max(map(len, prompts))
         device = self._model.device
         rows = [[self._pad_id] * (longest - len(ids)) + ids for ids in prompts]
         mask = [[0] * (longest - len(ids)) + [1] * len(ids) for ids in prompts]
-        room = self._max_length - longest
-        with torch.random.fork_rng(), torch.inference_mode():
-            if sampling["seed"] is not None:
+        stopping = _transformers.StopStrings(
+            self._tokenizer, prompts, longest, _stops(sampling), int(sampling["min_tokens"])
+        )
+        # vLLM keeps the model's own end tokens off a reply's first `min_tokens` even where `ignore_eos` is set.
+        end_ids = self._end_ids({**sampling, "ignore_eos": False})
+        seeded = sampling["seed"] not in (None, -1)
+        with torch.random.fork_rng(enabled=seeded), torch.inference_mode():
+            if seeded:
                 torch.manual_seed(sampling["seed"])
             output = self._model.generate(
                 input_ids=torch.tensor(rows, device=device),
                 attention_mask=torch.tensor(mask, device=device),
-                generation_config=self._generation_config(sampling, room),
-                tokenizer=self._tokenizer,
+                generation_config=self._generation_config(sampling),
+                logits_processor=_transformers.processors(sampling, prompts, longest, end_ids),
+                stopping_criteria=[stopping] if _stops(sampling) else [],
             )
         replies = output.sequences[:, longest:]
         logprobs = _token_logprobs(output.logits, replies) if sampling["logprobs"] is not None else [None] * len(rows)
         return [
-            self._completion(request, ids, reply.tolist(), logprob, sampling)
-            for request, ids, reply, logprob in zip(requests, prompts, replies, logprobs, strict=True)
+            self._completion(request, ids, reply.tolist(), logprob, sampling, stopping.found.get(row))
+            for row, (request, ids, reply, logprob) in enumerate(zip(requests, prompts, replies, logprobs, strict=True))
         ]
 
-    def _generation_config(self, sampling: dict[str, Any], room: int) -> Any:
-        """transformers' settings for vLLM's names."""
+    def _generation_config(self, sampling: dict[str, Any]) -> Any:
+        """A whole config: a sampled one without `top_k` has transformers' own of 50."""
         from transformers import GenerationConfig
 
+        draws = {"temperature": 1.0, "top_k": 0, "top_p": 1.0}  # `_transformers.processors` has the request's
         greedy = sampling["temperature"] == 0
-        asked = sampling["max_tokens"]
-        draws = {
-            "temperature": float(sampling["temperature"]),
-            "top_p": float(sampling["top_p"]),
-            "top_k": max(int(sampling["top_k"]), 0),
-            "min_p": float(sampling["min_p"]) or None,
-        }
         return GenerationConfig(
             do_sample=not greedy,
             **({} if greedy else draws),
-            repetition_penalty=float(sampling["repetition_penalty"]),
-            max_new_tokens=room if asked is None else min(int(asked), room),
-            min_new_tokens=int(sampling["min_tokens"]) or None,
-            stop_strings=_stops(sampling) or None,
+            max_new_tokens=sampling["max_tokens"],
             eos_token_id=self._end_ids(sampling) or None,
             pad_token_id=self._pad_id,
             return_dict_in_generate=True,
@@ -203,21 +205,31 @@ class HfEngine:
         return sorted(ends)
 
     def _completion(
-        self, request: Request, prompt: list[int], reply: list[int], logprobs: Any, sampling: dict[str, Any]
+        self,
+        request: Request,
+        prompt: list[int],
+        reply: list[int],
+        logprobs: Any,
+        sampling: dict[str, Any],
+        stopped: tuple[int, str] | None,
     ) -> Completion:
-        """Cut `reply` after its first end token; the end token counts and is no part of the text, as in vLLM."""
+        """Cut `reply` after its first end token or stop string, whose tokens count and are no text, as in vLLM."""
+        from synthloop.engines._transformers import reply_text
+
         ends = set(self._end_ids(sampling))
-        length = next((i + 1 for i, token in enumerate(reply) if token in ends), len(reply))
-        ended = reply[length - 1] in ends
-        text = self._tokenizer.decode(reply[: length - ended], skip_special_tokens=True)
-        cuts = [at for stop in _stops(sampling) if (at := text.find(stop)) >= 0]
+        length = next((i + 1 for i, token in enumerate(reply) if token in ends), None)
+        if stopped is not None and (length is None or stopped[0] < length):
+            num_tokens, text = stopped
+        else:
+            num_tokens = length or len(reply)
+            text = reply_text(self._tokenizer, prompt, reply[: num_tokens - (length is not None)])
         return Completion(
             request_id=request.id,
-            text=text[: min(cuts)] if cuts else text,
-            finish_reason="stop" if ended or cuts else "length",
+            text=text,
+            finish_reason="length" if length is None and stopped is None else "stop",
             prompt_tokens=len(prompt),
-            completion_tokens=length,
-            logprob=None if logprobs is None else float(logprobs[:length].sum()),
+            completion_tokens=num_tokens,
+            logprob=None if logprobs is None else float(logprobs[:num_tokens].sum()),
             prompt_logprobs=None if sampling["prompt_logprobs"] is None else self._prompt_logprobs(prompt),
         )
 
@@ -228,6 +240,18 @@ class HfEngine:
         with torch.inference_mode():
             scores = self._model(input_ids=ids).logits[0, :-1].float().log_softmax(-1)  # (seq - 1, vocab)
         return (None, *scores.gather(-1, ids[0, 1:, None])[:, 0].tolist())
+
+
+def _context(model: Any) -> int:
+    """Tokens of a prompt and its reply together. Raises `UserError` where the model's config does not say."""
+    config = model.config.get_text_config()
+    length = getattr(config, "max_position_embeddings", None)
+    if length is None:
+        raise UserError(
+            f"The config.json of '{config.name_or_path}' has no max_position_embeddings, so the hf engine does not "
+            "know how long a prompt may be. Use engine: vllm_offline."
+        )
+    return int(length)
 
 
 def _take_end_ids(model: Any) -> list[int]:
@@ -243,7 +267,8 @@ def _take_end_ids(model: Any) -> list[int]:
 
 
 def _may_join(first: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Greedy requests that differ at most in a seed that greedy decoding does not use."""
+    """Greedy requests that differ at most in a seed that greedy decoding does not use. `max_tokens` is what the context
+    has room for, so that no reply of a batch is shorter for another's prompt."""
     same = json.dumps(first | {"seed": None}, sort_keys=True) == json.dumps(other | {"seed": None}, sort_keys=True)
     return same and first["temperature"] == 0
 

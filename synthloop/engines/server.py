@@ -8,7 +8,8 @@ token with which that ends a turn. A template that reads the clock is told the r
 here; another shows its own. `logprob` comes where `sampling.logprobs` asks for it. `seed`, `top_k`, `min_p`,
 `structured_outputs`, `prompt_logprobs` and other names of vLLM's are sent as they are, and what is not set is sent with
 vLLM's own neutral value, so that the model's generation_config.json changes nothing (but for `max_new_tokens` in it,
-which caps a reply asked for without `max_tokens`).
+which caps a reply asked for without `max_tokens`; a server of your own started with `--generation-config vllm`, as ours
+is, does not read it). A name that no server reads is refused, for vLLM ignores it.
 
     roles: {teacher: {engine: server, model: gpt-4o, dialect: openai, api_key_env: OPENAI_API_KEY,
                       base_urls: ["https://api.openai.com/v1"]}}
@@ -90,8 +91,12 @@ class Config(EngineConfig):
         if self.sampling.get("n", 1) != 1:
             raise ValueError("sampling.n must be 1: every reply is a request of its own, with its own seed")
         check_args(self.args)
+        if not self.serve:
+            _openai.check_stops(self.sampling)
         if self.dialect == "openai":
             self._check_openai()
+        else:
+            _openai.check_vllm(self.sampling)
         return self
 
     def _check_openai(self) -> None:

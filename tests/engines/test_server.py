@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp import web
 from pydantic import ValidationError
 
-from synthloop import chat
 from synthloop.credentials import without_credentials
-from synthloop.engines import Engine, _openai, complete_all, hf, server, vllm_offline
+from synthloop.engines import _openai, complete_all, server
 from synthloop.engines._endpoints import backoff_s
 from synthloop.engines._managed_server import free_port
-from synthloop.engines.server import ServerEngine
 from synthloop.errors import StageFailed, UserError
 from synthloop.records import Completion, Request
 from synthloop.schema import describe
-from tests.engines.conftest import VLLM_ARGS, ask
+from tests.engines.conftest import ask
 
 STOP = 369  # a token that the tiny model's greedy replies hold
 FAST: dict[str, Any] = {"backoff_s": 0.01, "cool_down_s": 0.05, "give_up_s": 1.0, "timeout_s": 5.0}
@@ -52,6 +47,9 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"base_urls": URLS, "sampling": {"structured_outputs": {"json": {"type": "txt"}}}},
         "is no JSON schema",
     ),
+    "ignored field": ({"base_urls": URLS, "sampling": {"detokenize": False}}, "detokenize"),
+    "unknown field": ({"base_urls": URLS, "sampling": {"temprature": 1}}, "Did you mean 'temperature'"),
+    "stops": ({"base_urls": URLS, "sampling": {"stop": list("abcde")}}, "a server takes 4"),
     "template": ({"base_urls": URLS, "dialect": "openai", "chat_template_kwargs": {"a": 1}}, "chat_template_kwargs"),
     **{
         name: ({"base_urls": URLS, name: 0}, name)
@@ -185,15 +183,37 @@ def test_a_bad_request_is_an_error_completion_and_not_retried(endpoints: list[Fa
     assert len(endpoints[0].bodies) == 3
 
 
-def test_a_reply_that_may_be_longer_than_the_context_is_asked_for_up_to_it(endpoints: list[FakeEndpoint]) -> None:
-    endpoints[0].says = "This model's maximum context length is 256 tokens. However, you requested 250 output tokens"
-    endpoints[0].answer = lambda body: 400 if body["seed"] == 2 or body.get("max_tokens") == 250 else None
-    asked = [
-        ask(f"q{seed}", id=str(seed), seed=seed, max_tokens=tokens) for seed, tokens in ((0, 9), (1, 250), (2, 250))
-    ]
-    assert [one.finish_reason for one in run(endpoints[:1], asked)] == ["stop", "stop", "error"]
-    assert [body.get("max_tokens") for body in endpoints[0].bodies].count(None) == 2
-    assert len(endpoints[0].bodies) == 5
+OVER_CONTEXT = {
+    "vllm": "This model's maximum context length is 256 tokens. However, you requested 250 output tokens",
+    "sglang": "Requested token count exceeds the model's maximum context length of 256 tokens.",
+    "openai": "max_tokens is too large: 250. This model supports at most 200 completion tokens",
+    "tgi": "`inputs` tokens + `max_new_tokens` must be <= 256. Given: 9 `inputs` tokens and 250 `max_new_tokens`",
+}
+
+
+@pytest.mark.parametrize("says", OVER_CONTEXT.values(), ids=OVER_CONTEXT)
+@pytest.mark.parametrize("dialect", ["vllm", "openai"])
+def test_a_reply_that_may_be_longer_than_the_context_is_asked_for_up_to_it(
+    endpoints: list[FakeEndpoint], says: str, dialect: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The limit is told once; a prompt that is too long by itself is refused."""
+    name = "max_tokens" if dialect == "vllm" else "max_completion_tokens"
+    endpoints[0].says = says
+    endpoints[0].answer = lambda body: 400 if body["seed"] == 3 or body.get(name) == 250 else None
+    asked = [ask("q", id=str(seed), seed=seed, max_tokens=tokens) for seed, tokens in enumerate((9, 250, 250, 250))]
+    replies = run(endpoints[:1], asked, dialect=dialect)
+    assert [one.finish_reason for one in replies] == ["stop", "stop", "stop", "error"]
+    assert [body.get(name) for body in endpoints[0].bodies].count(None) == 3
+    assert len(endpoints[0].bodies) == 7
+    assert caplog.text.count("end where the context ends") == 1
+
+
+@pytest.mark.parametrize(("num_ids", "room"), [(255, 1), (200, 56), (256, None), (300, None)])
+def test_token_ids_are_asked_for_what_the_context_leaves(num_ids: int, room: int | None) -> None:
+    body = {"prompt": [1] * num_ids, "max_tokens": 99}
+    shorter = _openai.within_context("/completions", body, f"HTTP 400: {OVER_CONTEXT['vllm']}")
+    assert (shorter and shorter["max_tokens"]) == room
+    assert shorter is None or _openai.within_context("/completions", shorter, OVER_CONTEXT["vllm"]) is None
 
 
 def test_a_request_that_always_fails_ends_as_an_error_completion(endpoints: list[FakeEndpoint]) -> None:
@@ -360,85 +380,3 @@ def test_pauses_grow_and_are_bounded() -> None:
     assert max(pauses) <= 30.0
     assert pauses[5] > pauses[0]
     assert pauses == [backoff_s(0.5, "id", tries) for tries in range(1, 20)]
-
-
-@pytest.fixture(scope="module")
-def started(tiny_model: Path, adapter: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerEngine]:
-    """A real vLLM server with an adapter, whose model folder has sampling settings of its own, which it takes."""
-    model = shutil.copytree(tiny_model, tmp_path_factory.mktemp("models") / "opinionated")
-    with_generation_config(model, stop=STOP)
-    args = {**VLLM_ARGS, "generation_config": "auto"}
-    engine = server.open(server.Config(model=str(model), serve=True, args=args, start_timeout_s=300.0), adapter)
-    child = engine._server._process  # type: ignore[union-attr]
-    yield engine
-    engine.close()
-    assert child.poll() is not None
-
-
-def beside(started: ServerEngine) -> ServerEngine:
-    """An engine on the same server by its URL, which answers without the adapter."""
-    url = started._server.base_url  # type: ignore[union-attr]
-    return server.open(server.Config(model=started._cfg.model, base_urls=(url,)))
-
-
-@pytest.mark.slow
-def test_a_real_vllm_server_started_here(started: ServerEngine, tiny_model: Path) -> None:
-    """Prompt parity, seeds, the adapter, a prompt over the context, and a reply up to it with many stop strings."""
-    asked = [ask("Tom has 3 apples.", id=str(i), seed=i % 2, max_tokens=8) for i in range(4)]
-    asked.append(ask("Tom", id="scored", temperature=0, max_tokens=1, prompt_logprobs=0, logprobs=0))
-    asked.append(ask("Tom " * 600, id="long", max_tokens=4))
-    many_stops = [f"never said {n}" for n in range(9)]
-    asked.append(ask("Tom", id="full", max_tokens=511, ignore_eos=True, stop=many_stops))
-    *sampled, scored, long, full = complete_all(started, asked)
-    ids = chat.prompt_ids(chat.load_tokenizer(str(tiny_model)), asked[0].messages)
-    assert [one.prompt_tokens for one in sampled] == [len(ids)] * 4
-    assert sampled[0].text == sampled[2].text != sampled[1].text == sampled[3].text
-    assert scored.prompt_logprobs is not None
-    assert len(scored.prompt_logprobs) == scored.prompt_tokens
-    assert scored.logprob is not None
-    assert long.finish_reason == "error"
-    assert (full.finish_reason, full.prompt_tokens + full.completion_tokens) == ("length", 512)
-    plain = beside(started)
-    (without,) = complete_all(plain, asked[4:5])
-    plain.close()
-    assert without.prompt_logprobs != scored.prompt_logprobs
-
-
-@pytest.mark.slow
-def test_a_models_generation_config_changes_no_engines_replies(started: ServerEngine, adapter: Path) -> None:
-    """A request has one greedy text on every engine, and on vLLM one sampled text. Only the file's end tokens count."""
-    model = started._cfg.model
-    greedy = [ask(f"Tom has {i} apples.", id=str(i), temperature=0, max_tokens=24) for i in range(6)]
-    greedy.append(ask("Tom", id="endless", temperature=0, max_tokens=40, ignore_eos=True))
-    sampled = [ask("Tom", id=str(i), seed=i, max_tokens=24) for i in range(6)]
-    plain = beside(started)
-    offline = vllm_offline.open(vllm_offline.Config(model=model, args=VLLM_ARGS), adapter)
-    hf_config = hf.Config(model=model, args={"dtype": "float32"})
-    try:
-        expected = told(offline, greedy)
-        assert told(started, greedy) == expected
-        assert told(hf.open(hf_config, adapter), greedy) == expected
-        without = told(hf.open(hf_config), greedy)
-        assert told(plain, greedy) == without
-        assert told(started, sampled) == told(offline, sampled)
-    finally:
-        plain.close()
-        offline.close()
-    assert without != expected
-    assert {reason for _, reason, _ in without} == {"stop", "length"}, f"no reply ends with token {STOP}"
-    assert [one[2] for one in (without[-1], expected[-1])] == [40, 40]
-
-
-def with_generation_config(model: Path, stop: int) -> Path:
-    """Give `model` a generation_config.json that would change every reply, and end it with `stop`."""
-    settings = {"repetition_penalty": 1.8, "temperature": 0.3, "top_k": 2, "top_p": 0.5, "min_p": 0.3}
-    lengths = {"min_new_tokens": 2, "do_sample": True}
-    own = chat.load_tokenizer(str(model)).eos_token_id
-    (model / "generation_config.json").write_text(json.dumps({**settings, **lengths, "eos_token_id": [own, stop]}))
-    return model
-
-
-def told(engine: Engine, asked: list[Request]) -> list[tuple[str, str, int]]:
-    """vLLM keeps back the bytes of a character that a reply was cut in."""
-    replies = complete_all(engine, asked)
-    return [(one.text.rstrip("\ufffd"), one.finish_reason, one.completion_tokens) for one in replies]

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from synthloop import chat
-from synthloop.engines import Engine, _vllm, complete_all, max_lora_rank, vllm_offline
+from synthloop import chat, upstream
+from synthloop.engines import Engine, _openai, _vllm, complete_all, hf, max_lora_rank, vllm_offline
 from synthloop.engines._vllm import engine_args
 from synthloop.errors import UserError
-from synthloop.records import Completion, Message, Request
+from synthloop.records import Completion, Request
 from tests.engines.conftest import VLLM_ARGS, ask, make_adapter
 
 
@@ -48,50 +51,44 @@ def test_a_seed_gives_the_same_text_whatever_else_is_in_the_batch(vllm: Engine) 
     assert [one.text for one in together[:3]] == [one.text for one in alone]
 
 
-def test_own_seeds_differ_and_one_seed_repeats(vllm: Engine) -> None:
-    own = complete_all(vllm, [ask("Tom", id=str(i), seed=i, max_tokens=16) for i in range(20)])
-    shared = complete_all(
-        vllm, [ask("Tom", id=str(i), seed=7, max_tokens=16).model_copy(update={"sample_index": i}) for i in range(20)]
-    )
-    assert len({one.text for one in own}) == 20
-    assert len({one.text for one in shared}) == 1
+VALUES: dict[str, st.SearchStrategy[Any]] = {
+    "temperature": st.floats(-1, 3), "top_p": st.floats(-0.5, 1.5), "top_k": st.integers(-3, 3),
+    "min_p": st.floats(-0.5, 1.5), "presence_penalty": st.floats(-3, 3), "frequency_penalty": st.floats(-3, 3),
+    "repetition_penalty": st.floats(-1, 2), "min_tokens": st.integers(-1, 4), "max_tokens": st.integers(0, 4),
+    "logprobs": st.integers(-3, 3), "prompt_logprobs": st.integers(-3, 3), "n": st.integers(0, 2),
+    "stop": st.sampled_from([None, "", "a", [], ["a"], ["a", ""]]), "ignore_eos": st.booleans(),
+}  # fmt: skip
 
 
-def test_the_prompt_is_the_one_training_sees(vllm: Engine, tiny_model: Path) -> None:
-    messages = (Message(role="system", content="Be brief."), Message(role="user", content="Tom has 3 apples."))
-    ids = chat.prompt_ids(chat.load_tokenizer(str(tiny_model)), messages)
-    as_messages = Request(id="a", role="student", messages=messages, sampling={"temperature": 0, "max_tokens": 12})
-    as_ids = Request(id="b", role="student", prompt_token_ids=tuple(ids), sampling=as_messages.sampling)
-    rendered, given = complete_all(vllm, [as_messages, as_ids])
-    assert rendered.prompt_tokens == len(ids)
-    assert rendered.text == given.text
+@given(st.fixed_dictionaries({}, optional=VALUES))
+@example({"stop": [""]})
+@example({"min_tokens": 3, "max_tokens": 2})
+def test_every_engine_refuses_what_vllm_refuses(sampling: dict[str, Any]) -> None:
+    """Before a model is loaded, and nothing else but several replies at once."""
+    from vllm import SamplingParams
+    from vllm.exceptions import VLLMClientError
+
+    def refuses(check: Callable[[dict[str, Any]], Any], *errors: type[Exception]) -> bool:
+        try:
+            check(sampling)
+        except errors:
+            return True
+        return False
+
+    wrong = refuses(lambda settings: SamplingParams(**{"max_tokens": None, **settings}), VLLMClientError, ValueError)
+    wrong = wrong or sampling.get("n", 1) != 1
+    for check in (_vllm.check_sampling, _openai.check_vllm, hf._check_sampling):
+        assert refuses(check, ValueError) == wrong, check
 
 
-def test_a_prompt_longer_than_the_context_is_an_error_completion(vllm: Engine) -> None:
-    long, short = complete_all(vllm, [ask("Tom " * 600, id="long"), ask("Tom", id="short", max_tokens=4, seed=1)])
-    assert (long.finish_reason, long.text, long.completion_tokens) == ("error", "", 0)
-    assert long.error is not None
-    assert f"{long.prompt_tokens} tokens" in long.error
-    assert "512" in long.error
-    assert short.finish_reason == "length"
+def test_a_server_is_asked_for_what_its_requests_have() -> None:
+    """The rest it would ignore."""
+    from vllm.entrypoints.openai.chat_completion.protocol import ChatCompletionRequest
 
-
-def test_without_max_tokens_the_reply_may_fill_the_context(vllm: Engine) -> None:
-    (reply,) = complete_all(vllm, [ask("Tom", seed=3, ignore_eos=True)])
-    assert reply.prompt_tokens + reply.completion_tokens == 512
-    assert reply.truncated
-
-
-def test_guided_json_parses(vllm: Engine) -> None:
-    schema = {
-        "type": "object",
-        "properties": {"answer": {"type": "integer", "minimum": 0, "maximum": 99}},
-        "required": ["answer"],
-        "additionalProperties": False,
-    }
-    guided = [ask("Answer", id=str(i), seed=i, max_tokens=64, structured_outputs={"json": schema}) for i in range(4)]
-    for reply in complete_all(vllm, guided):
-        assert set(json.loads(reply.text)) == {"answer"}
+    fields, names = set(ChatCompletionRequest.model_fields), upstream.accepted("sampling_params")
+    assert names is not None
+    assert names - fields == _openai.NOT_SERVED
+    assert fields - names >= _openai.CHAT_FIELDS
 
 
 def test_a_guided_text_may_hold_quotes_backslashes_and_line_ends_up_to_any_bound(
@@ -109,36 +106,11 @@ def test_a_guided_text_may_hold_quotes_backslashes_and_line_ends_up_to_any_bound
     assert {sign for text in texts for sign in text} >= {"\\", '"', "\n"}
 
 
-def test_logprob_comes_where_it_is_asked_for(vllm: Engine) -> None:
-    asked, not_asked = complete_all(
-        vllm, [ask("Tom", id="a", seed=1, max_tokens=8, logprobs=0), ask("Tom", id="b", seed=1, max_tokens=8)]
-    )
-    assert asked.text == not_asked.text
-    assert asked.logprob is not None
-    assert asked.logprob < 0
-    assert not_asked.logprob is None
-
-
-@pytest.mark.parametrize("sampling", [{"top_q": 1}, {"top_p": 7}, {"n": 2}])
-def test_sampling_that_vllm_does_not_know_is_the_users_mistake(vllm: Engine, sampling: dict[str, float]) -> None:
-    with pytest.raises(UserError, match=next(iter(sampling))):
-        vllm.submit(ask("Tom", **sampling))
-
-
 def test_names_are_checked_without_loading_a_model() -> None:
     with pytest.raises(ValidationError, match="Did you mean 'max_model_len'"):
         vllm_offline.Config(model="x", args={"max_model_length": 3})
     with pytest.raises(ValidationError, match="Did you mean 'temperature'"):
         vllm_offline.Config(model="x", sampling={"temprature": 0})
-
-
-def test_an_adapter_changes_the_reply(vllm: Engine, tiny_model: Path, adapter: Path) -> None:
-    greedy = [ask(f"Tom has {i} apples.", id=str(i), temperature=0, max_tokens=16) for i in range(4)]
-    tuned = vllm_offline.open(vllm_offline.Config(model=str(tiny_model), args=VLLM_ARGS), adapter)
-    with_adapter = complete_all(tuned, greedy)
-    tuned.close()
-    without = complete_all(vllm, greedy)  # also: closing one engine leaves the other alive
-    assert all(a.text != b.text for a, b in zip(with_adapter, without, strict=True))
 
 
 def test_an_engine_that_switches_adapters_answers_as_one_opened_with_each(
