@@ -93,6 +93,7 @@ class HfEngine:
         self._model = model
         self._tokenizer = tokenizer
         self._own_end_ids = _take_end_ids(model)
+        self.dtype = str(model.dtype).removeprefix("torch.")
         self._max_length = int(model.config.max_position_embeddings)
         self._pad_id = int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
         self._waiting: deque[tuple[Request, list[int], dict[str, Any]]] = deque()

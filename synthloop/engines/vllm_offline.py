@@ -86,6 +86,7 @@ class VllmEngine:
         self._engine: Any = llm.llm_engine
         self._tokenizer = tokenizer
         self._max_length = int(llm.model_config.max_model_len)
+        self.dtype = str(llm.model_config.dtype).removeprefix("torch.")
         self._lora_request = LoRARequest
         self._lora_numbers = itertools.count(1)
         self._lora: Any = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from pathlib import Path
 from typing import get_args
@@ -9,7 +10,7 @@ from typing import get_args
 import pytest
 from pydantic import ValidationError
 
-from synthloop import chat
+from synthloop import chat, vllm_models
 from synthloop.engines import Engine, _vllm, complete_all, max_lora_rank, vllm_offline
 from synthloop.engines._vllm import engine_args
 from synthloop.errors import UserError
@@ -159,6 +160,13 @@ def test_the_rank_is_rounded_up_to_one_that_vllm_allows(vllm: Engine) -> None:
     allowed = get_args(MaxLoRARanks)
     assert {max_lora_rank(rank) for rank in range(1, max(allowed) + 1)} == set(allowed)
     assert [max_lora_rank(rank) for rank in (1, 2, 8, 9, 512)] == [1, 8, 8, 16, 512]
+
+
+@pytest.mark.parametrize("kind", ["LlamaForCausalLM", "Qwen3ForCausalLM", "Gemma3ForCausalLM", "GPT2LMHeadModel"])
+def test_what_the_sources_say_of_lora_is_what_the_classes_say(kind: str) -> None:
+    module, name = vllm_models._registry()[kind]
+    real = bool(getattr(getattr(importlib.import_module(module), name), "supports_lora", False))
+    assert vllm_models._supports(module, name) is real
 
 
 def test_a_folder_without_a_tokenizer_is_the_users_mistake(tiny_model: Path, tmp_path: Path) -> None:

@@ -1,0 +1,38 @@
+"""Which kinds of models vLLM puts an adapter on, told without importing it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from synthloop.vllm_models import architectures, takes_lora
+
+
+def folder(path: Path, config: dict[str, Any]) -> Path:
+    (path / "config.json").write_text(json.dumps(config))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("kind", "takes"),
+    [
+        ("LlamaForCausalLM", True),
+        ("Gemma3ForConditionalGeneration", True),
+        ("AquilaForCausalLM", True),  # its class is Llama's
+        ("GPT2LMHeadModel", False),
+        ("GPTNeoXForCausalLM", False),
+    ],
+)
+def test_a_kind_takes_adapters_where_vllm_s_class_says_so(tmp_path: Path, kind: str, takes: bool) -> None:
+    """The classes themselves are held against this in tests/engines/test_vllm_offline.py."""
+    assert takes_lora(folder(tmp_path, {"architectures": [kind]}), {}) is takes
+
+
+def test_of_what_is_not_known_nothing_is_said(tmp_path: Path) -> None:
+    assert takes_lora(folder(tmp_path, {"architectures": ["OwnForCausalLM"]}), {}) is None
+    assert takes_lora(folder(tmp_path, {"architectures": ["GPT2LMHeadModel"]}), {"model_impl": "transformers"}) is None
+    assert takes_lora(tmp_path / "nowhere", {}) is None
+    assert architectures(folder(tmp_path, {"architectures": "x"})) == []
