@@ -21,7 +21,7 @@ def folder(path: Path, config: dict[str, Any]) -> Path:
     [
         ("LlamaForCausalLM", True),
         ("Gemma3ForConditionalGeneration", True),
-        ("AquilaForCausalLM", True),  # its class is Llama's
+        ("MistralForCausalLM", True),  # by its base class, in another file
         ("GPT2LMHeadModel", False),
         ("GPTNeoXForCausalLM", False),
     ],
