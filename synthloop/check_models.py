@@ -17,7 +17,7 @@ from synthloop.errors import UserError, did_you_mean
 from synthloop.lora import mistakes, saved_rank
 from synthloop.model_folder import looks_local, module_names, text_config
 from synthloop.records import Example, Message
-from synthloop.vllm_models import architectures, takes_lora
+from synthloop.vllm_models import architectures, embeddings_with_lora, takes_lora
 
 VLLM = ("vllm_offline", "server")
 
@@ -194,6 +194,12 @@ def _engine_limits(settings: dict[str, Any], args: dict[str, Any], folder: Path)
         yield (
             f"'student.model': vLLM puts no LoRA adapter on {', '.join(architectures(folder))}, the kind of {folder}. "
             "Set student.engine=hf, or take another student."
+        )
+    embeddings = embeddings_with_lora(folder, args)
+    if "embed_tokens" in targets and embeddings is not None and "embed_tokens" not in embeddings:
+        yield (
+            f"'train.lora.target_modules' has 'embed_tokens', on which vLLM puts no adapter in "
+            f"{', '.join(architectures(folder))}, the kind of {folder}. Take it out, or set student.engine=hf."
         )
 
 

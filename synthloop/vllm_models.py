@@ -18,6 +18,7 @@ from synthloop.chat_template import read_object
 from synthloop.errors import UserError
 
 MODELS = "vllm.model_executor.models"
+MARK, UNKNOWN = "SupportsLoRA", "?"
 _ENTRY = re.compile(r'"(\w+)":\s*\(\s*"([\w.]+)",\s*"(\w+)",?\s*\)')
 
 
@@ -36,10 +37,24 @@ def takes_lora(folder: Path, args: Mapping[str, Any]) -> bool | None:
     Args:
         args: the engine's arguments; with a `model_impl` of its own another class may play the model.
     """
+    found = _player(folder, args)
+    return True if MARK in found else None if not found or UNKNOWN in found else False
+
+
+def embeddings_with_lora(folder: Path, args: Mapping[str, Any]) -> frozenset[str] | None:
+    """The names of the embeddings that vLLM puts an adapter on, beside linear layers; None where that is not known."""
+    found = _player(folder, args)
+    for node in found:
+        for one in node.body if isinstance(node, ast.ClassDef) else ():
+            if isinstance(one, ast.Assign) and ast.unparse(one.targets[0]) == "embedding_modules":
+                return frozenset(ast.literal_eval(one.value)) if isinstance(one.value, ast.Dict) else None
+    return None if not found or UNKNOWN in found else frozenset()
+
+
+def _player(folder: Path, args: Mapping[str, Any]) -> tuple[ast.ClassDef | str, ...]:
+    """`_classes` of what plays the model in `folder`; empty where that is not known."""
     classes = [_registry()[one] for one in architectures(folder) if one in _registry()]
-    if not classes or args.get("model_impl", "auto") != "auto":
-        return None
-    return _supports(*classes[0])
+    return () if not classes or args.get("model_impl", "auto") != "auto" else _classes(*classes[0])
 
 
 @cache
@@ -53,23 +68,25 @@ def _registry() -> dict[str, tuple[str, str]]:
 
 
 @cache
-def _supports(module: str, name: str) -> bool | None:
-    """Whether `SupportsLoRA` is among the bases of a class, at any depth; None where its definition is not found.
+def _classes(module: str, name: str) -> tuple[ast.ClassDef | str, ...]:
+    """A class of vLLM's and its bases, in the order in which attributes are looked up, as far as that is a tree.
 
-    A class of another package is none of these.
+    `MARK` stands for the base that says that adapters are taken, `UNKNOWN` for one that is not found; those of other
+    packages are left out.
     """
     path = _source(module)
     if path is None or "." in name:
-        return False
+        return ()
+    if name == MARK:
+        return (MARK,)
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and node.name == name:
-            found = [base == "SupportsLoRA" or _supports(module, base) for base in map(ast.unparse, node.bases)]
-            return True if True in found else None if None in found else False
+            return (node, *(one for base in node.bases for one in _classes(module, ast.unparse(base))))
         if isinstance(node, ast.ImportFrom):
             for one in node.names:
                 if name == (one.asname or one.name):
-                    return _supports(_absolute(module, path, node), one.name)
-    return None
+                    return _classes(_absolute(module, path, node), one.name)
+    return (UNKNOWN,)
 
 
 def _absolute(module: str, path: Path, node: ast.ImportFrom) -> str:
