@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from eval import judging
-from synthloop import guided, plugins, progress
+from synthloop import agreement, guided, plugins, progress
 from synthloop.engines import Engine, EngineConfig, complete_all, num_devices
 from synthloop.errors import StageFailed, UserError
 from synthloop.randomness import derive_seed
@@ -49,12 +50,14 @@ class Student:
         self._usage = dict.fromkeys(("requests", "prompt_tokens", "completion_tokens", "errors", "unread"), 0)
         self._error_messages: list[dict[str, Any]] = []
         self._devices = 0
+        self._is_compared = False
+        self._comparisons: list[dict[str, Any]] = []
         if adapter is not None and not adapter.is_dir():
             raise UserError(f"{adapter}: no such adapter. Run stage `train` of that round first.")
 
     def use(self, adapter: Path) -> None:
         """Answer with another adapter, of the same rank, from now on; the engine stays open where it can switch."""
-        self._adapter = adapter
+        self._adapter, self._is_compared = adapter, False
         if self._engine is not None and hasattr(self._engine, "use"):
             self._engine.use(adapter)
         else:
@@ -70,10 +73,14 @@ class Student:
         """The reply to each request, in their order.
 
         Raises:
-            StageFailed: more of the requests were not served than `max_error_share`.
+            StageFailed: more of the requests were not served than `max_error_share`, or the engine's student is not the
+                one that was trained.
         """
         if self._engine is None:
             self._engine = self._module.open(self.config, adapter=self._adapter)
+        if self._adapter is not None and not self._is_compared:
+            self._comparisons.append(self._compare(self._engine, self._adapter))
+            self._is_compared = True
         self.hold(num_devices(self.config))
         update = progress.updates(len(requests), what)
         refusals = Refusals(self.run.config.max_error_share, what)
@@ -102,14 +109,31 @@ class Student:
         self._usage["errors"] += sum(kind["count"] for kind in kinds)
         self._error_messages += [{"split": what, **kind} for kind in kinds]
 
+    def _compare(self, engine: Engine, adapter: Path) -> dict[str, Any]:
+        """Hold the engine's log-probabilities against the trainer's, once for each adapter; facts for the record."""
+        started, trained = time.monotonic(), agreement.read(adapter)
+        if trained is None:
+            return {"compared": False, "why": f"the training of {adapter.name} left no {agreement.FILE}"}
+        replies = complete_all(engine, agreement.requests(trained))
+        facts = agreement.judge(trained, replies, adapter, self.config.args, getattr(engine, "dtype", None))
+        if not facts.get("judged"):
+            log.info("Trainer and engine are not compared, or the difference is not judged: %s.", facts["why"])
+        return {**facts, "seconds": round(time.monotonic() - started, 3)}
+
     def hold(self, devices: int) -> None:
         """Note that this many devices are in use; the most at any time goes into the stage's record."""
         self._devices = max(self._devices, devices)
 
     def take_usage(self) -> dict[str, Any]:
         """Requests, tokens, what was not served and devices since the last call."""
-        usage = {**self._usage, "error_messages": self._error_messages, "devices": self._devices}
+        usage = {
+            **self._usage,
+            "error_messages": self._error_messages,
+            "devices": self._devices,
+            "trainer_and_engine": self._comparisons,
+        }
         self._usage, self._error_messages, self._devices = dict.fromkeys(self._usage, 0), [], 0
+        self._comparisons = []
         return usage
 
     def __enter__(self) -> Student:

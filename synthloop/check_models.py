@@ -11,10 +11,15 @@ from typing import Any
 from synthloop import taught, upstream
 from synthloop.chat import completion_ids, prompt_text
 from synthloop.config import Config, RoleConfig, Unread
+from synthloop.engines._vllm import dropped_modules
 from synthloop.errors import UserError, did_you_mean
 from synthloop.folder_tokenizer import FolderTokenizer, read_tokenizer
+from synthloop.lora import mistakes, saved_rank
 from synthloop.model_folder import looks_local, module_names, text_config
 from synthloop.records import Example, Message
+from synthloop.vllm_models import architectures, embeddings_with_lora, takes_lora
+
+VLLM = ("vllm_offline", "server")
 
 
 def engines(config: Config) -> Iterator[tuple[str, RoleConfig]]:
@@ -183,7 +188,7 @@ def parallel_sizes(config: Config) -> Iterator[str]:
     """Sizes of tensor and data parallelism that vLLM refuses when it loads the model."""
     for path, role in served_here(config):
         args = role.settings.get("args")
-        if not isinstance(args, dict) or role.engine not in ("vllm_offline", "server"):
+        if not isinstance(args, dict) or role.engine not in VLLM:
             continue
         if role.engine == "vllm_offline" and args.get("data_parallel_size", 1) not in (1, None):
             yield (
@@ -210,25 +215,66 @@ def _undivided(path: str, folder: Path, size: int) -> Iterator[str]:
 
 
 def lora(config: Config) -> Iterator[str]:
-    """A rank the engine does not load, and target modules the model does not have."""
-    rank = config.train.lora.get("r", 8)
-    if isinstance(rank, bool) or not isinstance(rank, int) or rank < 1:
+    """LoRA that the engine would drop or not load, and modules that the model does not have."""
+    settings, engine = config.train.lora, config.student.engine
+    if upstream.mistakes("lora_config", settings):
         return  # said by the objective's own `Config`
-    yield from _rank_limit(config, rank)
-    yield from _target_modules(config.train.lora.get("target_modules"), Path(config.student.model))
+    yield from mistakes(settings, engine, config.train.quantization)
+    folder = Path(config.student.model)
+    if engine in VLLM:
+        args = config.student.settings.get("args")
+        yield from _engine_limits(settings, args if isinstance(args, dict) else {}, folder)
+    yield from _target_modules(settings.get("target_modules"), folder)
+    for name in ("rank_pattern", "alpha_pattern"):
+        yield from _patterns(name, settings.get(name) or {}, folder)
 
 
-def _rank_limit(config: Config, rank: int) -> Iterator[str]:
-    ranks = upstream.lora_ranks()
-    if config.student.engine != "vllm_offline" or not ranks:
-        return
-    args = config.student.settings.get("args")
-    limit = args.get("max_lora_rank", max(ranks)) if isinstance(args, dict) else max(ranks)
+def _engine_limits(settings: dict[str, Any], args: dict[str, Any], folder: Path) -> Iterator[str]:
+    """What vLLM would say, or keep to itself, when it loads the adapter."""
+    ranks, rank = upstream.lora_ranks(), saved_rank(settings)
+    limit = args.get("max_lora_rank", max(ranks, default=None))
     if isinstance(limit, int) and rank > limit:
+        plain = rank == settings.get("r", 8)
+        name = "'train.lora.r' is" if plain else "The rank of the adapter, once it is rewritten as plain LoRA, is"
         yield (
-            f"'train.lora.r' is {rank}, above the limit {limit} of the engine that evaluates the student. Lower it, or "
-            f"raise student.args.max_lora_rank (vLLM allows up to {max(ranks)})."
+            f"{name} {rank}, above the limit {limit} of the engine that evaluates the student. Lower "
+            f"{'it' if plain else 'train.lora.r or rank_pattern'}, or raise student.args.max_lora_rank (vLLM allows up "
+            f"to {max(ranks)})."
         )
+    served, targets = args.get("lora_target_modules"), _targeted(settings.get("target_modules"), folder)
+    if missing := sorted(targets - set(served or targets)):
+        yield dropped_modules(missing)
+    if takes_lora(folder, args) is False:
+        yield (
+            f"'student.model': vLLM puts no LoRA adapter on {', '.join(architectures(folder))}, the kind of {folder}. "
+            "Set student.engine=hf, or take another student."
+        )
+    embeddings = embeddings_with_lora(folder, args)
+    if "embed_tokens" in targets and embeddings is not None and "embed_tokens" not in embeddings:
+        yield (
+            f"'train.lora.target_modules' has 'embed_tokens', on which vLLM puts no adapter in "
+            f"{', '.join(architectures(folder))}, the kind of {folder}. Take it out, or set student.engine=hf."
+        )
+
+
+def _targeted(targets: Any, folder: Path) -> set[str]:
+    """The last parts of the names of the modules that get a LoRA, as far as they are known."""
+    if isinstance(targets, list):
+        return {str(one).rpartition(".")[2] for one in targets}
+    if not isinstance(targets, str) or targets == "all-linear":
+        return set()  # said once the adapter is loaded
+    with contextlib.suppress(re.error):
+        return {name.rpartition(".")[2] for name in module_names(folder) if re.fullmatch(targets, name)}
+    return set()
+
+
+def _patterns(name: str, patterns: dict[str, Any], folder: Path) -> Iterator[str]:
+    """PEFT's rule: a pattern is for the end of a name. One that matches nothing it would leave out silently."""
+    known = module_names(folder)
+    for pattern in patterns if known else ():
+        with contextlib.suppress(re.error):
+            if not any(re.match(rf"(.*\.)?({pattern})$", one) for one in known):
+                yield f"'train.lora.{name}' has '{pattern}', which no module of {folder} matches."
 
 
 def _target_modules(targets: Any, folder: Path) -> Iterator[str]:

@@ -150,10 +150,10 @@ def write_json(path: Path, value: Any, *, sealed: bool = False) -> None:
     Args:
         sealed: add the checksum that `parse_json` compares; `value` must be an object.
     """
-    value = _finite(value)
+    value = finite(value)
     if sealed:
         value = {**value, SEAL: _checksum(value)}
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_rows(path: Path, rows: Iterable[Record]) -> int:
@@ -208,11 +208,12 @@ def _checksum(value: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """`value` with null for every number that JSON has no form for."""
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
+        return {key: finite(one) for key, one in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(one) for one in value]
+        return [finite(one) for one in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 

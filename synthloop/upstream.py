@@ -61,8 +61,8 @@ _ENUMS: dict[str, _Class] = {
 }
 
 
-# Annotations that are narrower than what the class itself takes.
-_WIDER = {"fsdp": "bool | str | list[str] | None"}
+# Annotations that are narrower than what the class itself takes; `lora.py` has the values of the second.
+_WIDER = {"fsdp": "bool | str | list[str] | None", "init_lora_weights": "bool | str"}
 
 
 @cache
@@ -70,7 +70,7 @@ def fields(kind: Kind) -> dict[str, ast.expr | None] | None:
     """Argument -> annotation of an upstream class, None where nothing is known; None where its package is missing."""
     found: dict[str, ast.expr | None] = {}
     for where in _CLASSES[kind]:
-        path = _file(where.package, where.file)
+        path = source(where.package, where.file)
         if path is None:
             return None
         node = _class(path, where.name)
@@ -112,7 +112,7 @@ def _expected(annotation: ast.expr) -> str:
 def _options(name: str) -> tuple[str, ...] | None:
     """The values of an upstream enum that is written as text in a config; None for any other type."""
     where = _ENUMS.get(name)
-    path = where and _file(where.package, where.file)
+    path = where and source(where.package, where.file)
     if not where or not path:
         return None
     body = _class(path, where.name).body
@@ -123,7 +123,7 @@ def _options(name: str) -> tuple[str, ...] | None:
 @cache
 def lora_ranks() -> tuple[int, ...]:
     """The values vLLM allows for `max_lora_rank`, in order; empty where vLLM is not installed."""
-    path = _file("vllm", "config/lora.py")
+    path = source("vllm", "config/lora.py")
     if path is None:
         return ()
     (statement,) = _statements(path, "MaxLoRARanks = ")
@@ -133,7 +133,7 @@ def lora_ranks() -> tuple[int, ...]:
     return ranks
 
 
-def _file(package: str, file: str) -> Path | None:
+def source(package: str, file: str) -> Path | None:
     """A file of an installed package; `find_spec` of a top-level package imports nothing."""
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:

@@ -88,6 +88,27 @@ def test_a_good_config_has_no_mistakes(model: Path) -> None:
         ({"train": {"args": {"output_dir": "o"}}}, "'output_dir' cannot be set"),
         ({"train": {"accelerate": "none.yaml"}}, "no such file none.yaml"),
         ({"train": {"lora": {"r": 4096}}}, "'train.lora.r' is 4096, above the limit"),
+        (
+            {"train": {"lora": {"r": 300, "init_lora_weights": "pissa"}}},
+            "once it is rewritten as plain LoRA, is 600, above",
+        ),
+        ({"train": {"lora": {"rank_pattern": {"q_proj": 1024}}}}, "plain LoRA, is 1024, above the limit 512"),
+        (
+            {"train": {"lora": {"rank_pattern": {"k_prj": 4}}}},
+            "'train.lora.rank_pattern' has 'k_prj', which no module of",
+        ),
+        (
+            {"train": {"lora": {"use_dora": True}}},
+            "'train.lora.use_dora' is True, which the engine vllm_offline does not",
+        ),
+        ({"train": {"lora": {"init_lora_weights": "corda"}}}, "needs covariances of the training rows"),
+        (
+            {
+                "train": {"lora": {"target_modules": ["q_proj", "v_proj"]}},
+                "student": {"model": "m/m", "args": {"lora_target_modules": ["q_proj"]}},
+            },
+            "'student.args.lora_target_modules' lacks v_proj",
+        ),
         ({"train": {"objective": "dpoo"}}, "'train.objective'"),
         ({"eval": {"sampling": {"temprature": 0}}}, "Did you mean 'temperature'?"),
         ({"roles": {}}, "'roles.teacher' is missing"),
@@ -114,6 +135,13 @@ def test_a_good_config_has_no_mistakes(model: Path) -> None:
 def test_each_mistake_is_named(model: Path, changes: dict[str, Any], message: str) -> None:
     found = mistakes(settings(model, **changes))
     assert any(message in line for line in found), found
+
+
+def test_a_student_of_a_kind_that_vllm_puts_no_adapter_on(model: Path) -> None:
+    config = json.loads((model / "config.json").read_text())
+    (model / "config.json").write_text(json.dumps({**config, "architectures": ["GPT2LMHeadModel"]}))
+    assert any("vLLM puts no LoRA adapter on GPT2LMHeadModel" in line for line in mistakes(settings(model)))
+    assert mistakes(settings(model, student={"model": str(model), "engine": "hf"})) == []
 
 
 def test_engine_arguments_are_checked_against_vllm(model: Path) -> None:

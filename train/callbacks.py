@@ -6,12 +6,15 @@ Imports transformers: import this module only in a process that trains.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from transformers import TrainerCallback
 
+from synthloop.errors import StageFailed
+from synthloop.files import finite
 from synthloop.progress import updates
 from train.checkpoints import mark_complete
 
@@ -58,13 +61,32 @@ class TrainerLog(TrainerCallback):
             self._path.write_text("".join(map(_line, state.log_history)), encoding="utf-8")
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        refuse_divergence(state.log_history[-1], args)
         if state.is_world_process_zero and "train_runtime" not in state.log_history[-1]:
             with self._path.open("a", encoding="utf-8") as stream:
                 stream.write(_line(state.log_history[-1]))
 
 
+def refuse_divergence(entry: dict[str, Any], args: Any) -> None:
+    """Raise `StageFailed` where a step's gradient is no number: the weights after it are none either.
+
+    transformers logs the loss of such a step as 0.0 (`logging_nan_inf_filter`). In fp16 an infinite gradient is common:
+    that step is skipped and the loss scale lowered.
+    """
+    norm = entry.get("grad_norm")
+    if norm is None or math.isfinite(norm) or args.fp16:
+        return
+    raise StageFailed(
+        f"The training diverged: at step {entry['step']} the gradient's norm is {norm}, with a learning rate of "
+        f"{entry.get('learning_rate', args.learning_rate):g}. Lower train.args.learning_rate, or set "
+        "train.args.max_grad_norm and train.args.warmup_steps."
+    )
+
+
 def _line(entry: dict[str, Any]) -> str:
-    return json.dumps({key: value for key, value in entry.items() if key not in _NOT_LOGGED}, sort_keys=True) + "\n"
+    """As a row of the run: what is not finite is null."""
+    logged = {key: value for key, value in entry.items() if key not in _NOT_LOGGED}
+    return json.dumps(finite(logged), sort_keys=True, allow_nan=False) + "\n"
 
 
 class Progress(TrainerCallback):

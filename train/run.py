@@ -27,7 +27,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from synthloop import card, plugins
+from synthloop import card, lora, plugins
 from synthloop.chat_template import show_time
 from synthloop.child import open_run, run_child, stage_parser
 from synthloop.config import Config, TrainJob, dump, parse
@@ -44,12 +44,14 @@ from synthloop.yaml_file import read_yaml
 from train.checkpoints import interval, latest_complete, remove_incomplete
 from train.ends import write_ends
 from train.objectives import ObjectiveConfig
+from train.plain_lora import Tensors, initial_weights, save_plain
 
 log = logging.getLogger("synthloop.train")
 
 
 def configure(job: TrainJob, output: Path, seed: int) -> tuple[ModuleType, ObjectiveConfig]:
-    """The objective's module and settings. Raises `UserError` naming every setting the objective refuses."""
+    """The objective's module and settings. Raises `UserError` naming every setting that the objective refuses, or that
+    the student's engine would drop."""
     objective = plugins.load("objective", job.train.objective)
     student = job.student.settings
     try:
@@ -66,6 +68,8 @@ def configure(job: TrainJob, output: Path, seed: int) -> tuple[ModuleType, Objec
         )
     except ValidationError as error:
         raise UserError("\n".join(describe(error, objective.Config, "train."))) from error
+    if mistakes := list(lora.mistakes(config.lora, job.student.engine, config.quantization)):
+        raise UserError("\n".join(mistakes))
     return objective, config
 
 
@@ -114,29 +118,28 @@ def read_job(path: Path, overrides: list[str]) -> TrainJob:
 
 
 def fit(objective: ModuleType, config: ObjectiveConfig, args: Any, rows: list[Any], folder: Path) -> dict[str, Any]:
-    """Train, resuming where a killed process stopped, and save the adapter into `folder`; facts for the record."""
-    from train.callbacks import Checkpoints, Progress, TrainerLog
+    """Train, resuming where a killed process stopped, and save the adapter into `folder`; facts for the record.
+
+    Raises:
+        UserError: there is nothing to train on.
+        StageFailed: the training diverged.
+    """
+    from train.measure import write_logprobs
 
     state = args.distributed_state
     started = time.monotonic()
     trainer, facts = objective.build_trainer(config, args, rows)
     warn_of_precision(args, trainer.accelerator.mixed_precision)
-    if "save_steps" not in config.args and "save_strategy" not in config.args:
-        args.save_steps = interval(num_steps(trainer), args.logging_steps)
-    trainer_log = TrainerLog(folder / "trainer_log.jsonl")
-    trainer_log.trainer = trainer
-    for callback in (Checkpoints(state.wait_for_everyone), trainer_log, Progress()):
-        trainer.add_callback(callback)
-    if state.is_main_process:
-        remove_incomplete(config.output_dir)
-    state.wait_for_everyone()
-    checkpoint = latest_complete(config.output_dir)
-    if checkpoint is not None:
-        log.info("train: resuming from %s.", checkpoint)
+    refuse_no_batch(trainer)
+    initial = initial_weights(trainer.model, config.lora)
+    checkpoint = prepare(trainer, config, folder)
     ready, ready_cpu = time.monotonic(), time.process_time()
     result = trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
     trained, trained_cpu = time.monotonic(), time.process_time()
-    save_adapter(trainer, folder / "adapter")
+    save_adapter(trainer, folder / "adapter", initial)
+    saved = time.monotonic()
+    write_logprobs(trainer, config, rows, folder)
+    measured = time.monotonic()
     if state.is_main_process:
         write_ends(trainer.model, trainer.processing_class, config.chat_template_kwargs, folder / "adapter")
         num_trained = facts["rows"] - facts.get("lost_rows", 0) - facts.get("equal_rows", 0)
@@ -154,6 +157,7 @@ def fit(objective: ModuleType, config: ObjectiveConfig, args: Any, rows: list[An
         "setup_seconds": round(ready - started, 3),
         "training_seconds": round(trained - ready, 3),
         "training_cpu_seconds": round(trained_cpu - ready_cpu, 3),
+        "logprobs_seconds": round(measured - saved, 3),
         "samples_per_second": result.metrics["train_samples_per_second"],
         "versions": versions(),
     }
@@ -167,6 +171,38 @@ def warn_of_precision(args: Any, used: str) -> None:
             "train: train.args asks for mixed precision '%s' and the accelerate config for '%s', which is used. Set "
             "mixed_precision there, or train.args.bf16, so that they agree.",
             *(asked, used),
+        )
+
+
+def prepare(trainer: Any, config: ObjectiveConfig, folder: Path) -> Path | None:
+    """Give the trainer what happens beside its steps; the checkpoint to resume from, None where there is none."""
+    from train.callbacks import Checkpoints, Progress, TrainerLog
+
+    args = trainer.args
+    state = args.distributed_state
+    if "save_steps" not in config.args and "save_strategy" not in config.args:
+        args.save_steps = interval(num_steps(trainer), args.logging_steps)
+    trainer_log = TrainerLog(folder / "trainer_log.jsonl")
+    trainer_log.trainer = trainer
+    for callback in (Checkpoints(state.wait_for_everyone), trainer_log, Progress()):
+        trainer.add_callback(callback)
+    if state.is_main_process:
+        remove_incomplete(config.output_dir)
+    state.wait_for_everyone()
+    checkpoint = latest_complete(config.output_dir)
+    if checkpoint is not None:
+        log.info("train: resuming from %s.", checkpoint)
+    return checkpoint
+
+
+def refuse_no_batch(trainer: Any) -> None:
+    """Raise `UserError` where `dataloader_drop_last` leaves no batch: nothing would be trained."""
+    args, rows = trainer.args, len(trainer.train_dataset)
+    batch = args.per_device_train_batch_size * args.world_size
+    if args.dataloader_drop_last and rows < batch:
+        raise UserError(
+            f"train.args.dataloader_drop_last is true, and the {rows} rows are fewer than one batch of {batch}: "
+            "nothing would be trained on. Set it to false, or lower train.args.per_device_train_batch_size."
         )
 
 
@@ -189,11 +225,13 @@ def last_loss(history: list[dict[str, Any]]) -> float | None:
     return next((entry["loss"] for entry in reversed(history) if "loss" in entry), None)
 
 
-def save_adapter(trainer: Any, folder: Path) -> None:
-    """Write the adapter and the tokenizer into `folder`, so that the same weights give the same bytes everywhere."""
+def save_adapter(trainer: Any, folder: Path, initial: Tensors) -> None:
+    """Write the adapter, as plain LoRA, and the tokenizer into `folder`, so that the same weights give the same bytes
+    everywhere. Raises `StageFailed` where a weight is not finite."""
     trainer.save_model(str(folder))
     if not trainer.args.should_save:
         return
+    save_plain(folder, initial)
     # A pickle of the arguments, paths included: of no use to whoever loads the adapter.
     (folder / "training_args.bin").unlink(missing_ok=True)
     path = folder / "adapter_config.json"

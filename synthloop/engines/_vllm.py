@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -11,6 +12,8 @@ from typing import Any
 from synthloop import upstream
 from synthloop.engines import EngineConfig, adapter_rank, max_lora_rank
 from synthloop.errors import UserError
+from synthloop.files import parse_json
+from synthloop.lora import dropped
 
 # Set only where the user has not.
 DEFAULT_ARGS: dict[str, Any] = {
@@ -57,7 +60,8 @@ def engine_args(cfg: EngineConfig, adapter: Path | None) -> dict[str, Any]:
     """vLLM's `EngineArgs`: our defaults, then the adapter's needs, then the user's `args` verbatim.
 
     Raises:
-        UserError: the adapter's rank is above `args.max_lora_rank` or vLLM's limit, or a GPU cannot put it on `dtype`.
+        UserError: the adapter's rank is above `args.max_lora_rank` or vLLM's limit, a GPU cannot put it on `dtype`, or
+            vLLM would drop a part of it.
     """
     args: dict[str, Any] = {"model": cfg.model, **DEFAULT_ARGS}
     if cfg.revision is not None:
@@ -70,9 +74,11 @@ def engine_args(cfg: EngineConfig, adapter: Path | None) -> dict[str, Any]:
     if adapter is not None:
         _refuse_float32(args)
         rank = max_lora_rank(adapter_rank(adapter), cfg.args.get("max_lora_rank"))
+        modules = adapter_modules(adapter)
+        _refuse_partial(adapter, modules, cfg.args.get("lora_target_modules"))
         # Wrapping only what the adapter holds costs less, and leaves the head alone: with a wrapped one, several
         # requests with prompt_logprobs at once crash the CPU build (its LoRA logits take one row a request).
-        args = {"lora_target_modules": adapter_modules(adapter), **args, "enable_lora": True, "max_lora_rank": rank}
+        args = {"lora_target_modules": modules, **args, "enable_lora": True, "max_lora_rank": rank}
     return args
 
 
@@ -83,6 +89,27 @@ def _refuse_float32(args: dict[str, Any]) -> None:
             "args.dtype is float32, and on a GPU vLLM puts a LoRA adapter on 16-bit models only. Leave dtype out, or "
             "set bfloat16."
         )
+
+
+def _refuse_partial(adapter: Path, modules: list[str], served: list[str] | None) -> None:
+    """Raise `UserError` where vLLM would apply a part of the adapter, and say nothing of the rest."""
+    config = parse_json(adapter / "adapter_config.json")
+    if settings := dropped(config):
+        told = ", ".join(f"{name}={value!r}" for name, value in sorted(settings.items()))
+        raise UserError(
+            f"{adapter}: trained with {told}, which vLLM does not apply. Train it anew (what can be written as plain "
+            "LoRA now is), or set student.engine=hf."
+        )
+    if missing := sorted(set(modules) - set(served or modules)):
+        raise UserError(dropped_modules(missing))
+
+
+def dropped_modules(missing: Sequence[str]) -> str:
+    """What is wrong with a `lora_target_modules` that lacks modules of the adapter."""
+    return (
+        f"'student.args.lora_target_modules' lacks {', '.join(missing)}, which the adapter trains: vLLM would leave "
+        "that part of it out. Add them, or leave the key out: the adapter's own modules are taken."
+    )
 
 
 def adapter_modules(adapter: Path) -> list[str]:

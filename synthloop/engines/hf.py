@@ -95,6 +95,7 @@ class HfEngine:
         self._model = model
         self._tokenizer = tokenizer
         self._own_end_ids = [*end_ids, *chat.end_ids(tokenizer, **cfg.chat_template_kwargs)]
+        self.dtype = str(model.dtype).removeprefix("torch.")
         self._max_length = _context(model)
         self._pad_id = int(tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id)
         self._waiting: deque[tuple[Request, list[int], dict[str, Any]]] = deque()

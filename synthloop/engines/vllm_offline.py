@@ -88,6 +88,7 @@ class VllmEngine:
         self._tokenizer = tokenizer
         self._turn_end = chat.turn_end(tokenizer, **cfg.chat_template_kwargs)
         self._max_length = int(llm.model_config.max_model_len)
+        self.dtype = str(llm.model_config.dtype).removeprefix("torch.")
         self._lora_request = LoRARequest
         self._lora_numbers = itertools.count(1)
         self._lora: Any = None
@@ -99,9 +100,17 @@ class VllmEngine:
         _open_engines.append(self._engine)
 
     def use(self, adapter: Path) -> None:
-        """Answer what is submitted from now on with `adapter`, of no higher rank than the one it was opened with."""
+        """Answer what is submitted from now on with `adapter`, of no higher rank than the one it was opened with.
+
+        Raises:
+            UserError: vLLM does not load it.
+        """
         number = next(self._lora_numbers)
         self._lora = self._lora_request(f"adapter-{number}", number, str(adapter))  # vLLM caches prefixes by name
+        try:
+            self._engine.add_lora(self._lora)
+        except ValueError as error:
+            raise UserError(f"vLLM refuses the adapter {adapter}: {error}") from error
 
     def submit(self, request: Request) -> None:
         """Queue `request`; one whose prompt does not fit the context completes with `finish_reason` 'error'.

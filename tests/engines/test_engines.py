@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -132,6 +133,24 @@ def test_rank_is_the_largest_of_the_pattern(adapter: Path, tmp_path: Path) -> No
     assert adapter_rank(tmp_path) == 32
     with pytest.raises(UserError, match="adapter_config.json"):
         adapter_rank(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize("engine", [server, vllm_offline])
+def test_an_adapter_that_vllm_would_apply_in_part_is_refused(
+    adapter: Path, tiny_model: Path, tmp_path: Path, engine: Any
+) -> None:
+    serve = {"serve": True} if engine is server else {}
+    partly = engine.Config(model=str(tiny_model), args={"lora_target_modules": ["q_proj", "v_proj"]}, **serve)
+    with pytest.raises(UserError, match="'student.args.lora_target_modules' lacks down_proj"):
+        engine_args(partly, adapter)
+    wider = {"lora_target_modules": ["q_proj", "v_proj", "down_proj", "o_proj"]}
+    config = engine.Config(model=str(tiny_model), args=wider, **serve)
+    assert engine_args(config, adapter)["lora_target_modules"] == wider["lora_target_modules"]
+    old = shutil.copytree(adapter, tmp_path / "old")
+    settings = json.loads((old / "adapter_config.json").read_text())
+    (old / "adapter_config.json").write_text(json.dumps({**settings, "alpha_pattern": {"q_proj": 3}}))
+    with pytest.raises(UserError, match=r"trained with alpha_pattern=\{'q_proj': 3\}, which vLLM does not apply"):
+        engine_args(config, old)
 
 
 def test_a_server_of_ours_ignores_the_file_and_writes_compact_json(tiny_model: Path) -> None:

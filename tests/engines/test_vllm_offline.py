@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from synthloop import chat, upstream
+from synthloop import chat, upstream, vllm_models
 from synthloop.engines import Engine, _openai, _vllm, complete_all, hf, max_lora_rank, vllm_offline
 from synthloop.engines._vllm import engine_args
 from synthloop.errors import UserError
@@ -129,6 +130,9 @@ def test_an_engine_that_switches_adapters_answers_as_one_opened_with_each(
     for folder in (adapter, other, adapter, other):
         engine.use(folder)
         assert [one.text for one in complete_all(engine, greedy)] == alone[folder]
+    broader = make_adapter(tiny_model, tmp_path / "broader", rank=16)
+    with pytest.raises(UserError, match="vLLM refuses the adapter .*broader: LoRA rank 16 is greater than"):
+        engine.use(broader)
     engine.close()
 
 
@@ -146,6 +150,18 @@ def test_the_rank_is_rounded_up_to_one_that_vllm_allows(vllm: Engine) -> None:
     allowed = get_args(MaxLoRARanks)
     assert {max_lora_rank(rank) for rank in range(1, max(allowed) + 1)} == set(allowed)
     assert [max_lora_rank(rank) for rank in (1, 2, 8, 9, 512)] == [1, 8, 8, 16, 512]
+
+
+KINDS = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen2ForCausalLM", "Qwen3ForCausalLM", "GPT2LMHeadModel")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_sources_say_of_lora_is_what_the_classes_say(kind: str, tmp_path: Path) -> None:
+    module, name = vllm_models._registry()[kind]
+    real = getattr(importlib.import_module(module), name)
+    (tmp_path / "config.json").write_text(json.dumps({"architectures": [kind]}))
+    assert vllm_models.takes_lora(tmp_path, {}) is getattr(real, "supports_lora", False)
+    assert vllm_models.embeddings_with_lora(tmp_path, {}) == set(getattr(real, "embedding_modules", ()))
 
 
 def test_a_folder_without_a_tokenizer_is_the_users_mistake(tiny_model: Path, tmp_path: Path) -> None:

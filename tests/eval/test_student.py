@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from eval.run import main, parser, unreadable
 from eval.scores import compare, summarise
+from eval.student import Student, prompt_request
 from synthloop.config import Config, dump, parse
 from synthloop.errors import StageFailed, UserError
 from synthloop.records import Example, Failure, Prediction
@@ -19,6 +21,7 @@ from synthloop.splits import prepare
 from synthloop.store import Run, read_json, read_rows, write_json, write_rows
 from tests.engines.test_server import FAST, FakeEndpoint
 from tests.eval import scripted_judge
+from tests.train.jobs import train
 
 ROOT = Path(__file__).parents[2]
 
@@ -122,6 +125,54 @@ def test_a_judge_that_could_not_be_asked_judges_nothing_wrong(tmp_path: Path, en
     assert all(one["value"] == 1.0 and one["n"] + one["errors"] == 40 for one in summary.values())
     assert sum(one["errors"] for one in summary.values()) > 0
     assert any("judge" in str(one.error) for one in read_rows(folder / "eval" / "gate.jsonl", Prediction))
+
+
+@pytest.fixture(scope="module")
+def adapters(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Two trained adapters, each with its `logprobs.json`."""
+    folder = tmp_path_factory.mktemp("trained")
+    return {name: train(tiny_model, folder / name, r=rank) for name, rank in (("one", 2), ("other", 4))}
+
+
+def student_run(root: Path, model: Path, endpoint: FakeEndpoint, **args: Any) -> Run:
+    return make_run(root, endpoint, student={"engine": "hf", "model": str(model), "args": args})
+
+
+def test_every_adapter_is_held_against_its_training_once_before_it_answers(
+    tiny_model: Path, tmp_path: Path, endpoint: FakeEndpoint, adapters: dict[str, Path]
+) -> None:
+    run = student_run(tmp_path, tiny_model, endpoint)
+    asked = [prompt_request(read_rows(run.split("gate"), Example)[0], {"temperature": 0.0, "max_tokens": 2}, 0)]
+    with Student(run, adapters["one"]) as student:
+        student.ask(asked, "gate")
+        student.ask(asked, "gate")
+        student.use(adapters["other"])
+        student.ask(asked, "gate")
+        usage = student.take_usage()
+        assert [one["judged"] for one in usage["trainer_and_engine"]] == [True, True]
+        assert all(one["largest_difference"] < 1e-4 for one in usage["trainer_and_engine"])
+        assert usage["requests"] == 3
+        assert student.take_usage()["trainer_and_engine"] == []
+    with Student(run, None) as student:
+        student.ask(asked, "gate")
+        assert student.take_usage()["trainer_and_engine"] == []
+
+
+def test_an_engine_whose_student_is_another_fails_the_stage(
+    tiny_model: Path, tmp_path: Path, endpoint: FakeEndpoint, adapters: dict[str, Path]
+) -> None:
+    run = student_run(tmp_path, tiny_model, endpoint)
+    asked = [prompt_request(read_rows(run.split("gate"), Example)[0], {"temperature": 0.0, "max_tokens": 2}, 0)]
+    changed = Path(shutil.copytree(adapters["other"].parent, tmp_path / "changed")) / "adapter"
+    settings = json.loads((changed / "adapter_config.json").read_text())
+    (changed / "adapter_config.json").write_text(json.dumps({**settings, "lora_alpha": 64}))
+    with Student(run, changed) as student, pytest.raises(StageFailed, match="lora_alpha=64, saved was 8"):
+        student.ask(asked, "gate")
+    (changed.parent / "logprobs.json").unlink()  # trained by an earlier version
+    with Student(run, changed) as student:
+        student.ask(asked, "gate")
+        (facts,) = student.take_usage()["trainer_and_engine"]
+    assert (facts["compared"], facts["why"]) == (False, "the training of adapter left no logprobs.json")
 
 
 def prediction(name: str, value: float, error: str | None = None) -> Prediction:

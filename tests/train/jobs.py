@@ -8,7 +8,9 @@ from typing import Any
 
 import yaml
 
+from synthloop.config import TrainJob, parse
 from synthloop.records import Message, Row
+from train.run import configure, fit
 
 ADDITIONS = [(a, b) for a in range(1, 9) for b in range(2, 8)]
 
@@ -50,3 +52,19 @@ def write_job(path: Path, model: Path, **train: Any) -> Path:
     job = {"student": {"model": str(model)}, "seed": 3, "train": {"args": args, "lora": lora, **train}}
     path.write_text(yaml.safe_dump(job), encoding="utf-8")
     return path
+
+
+def train(
+    model: Path, folder: Path, args: dict[str, Any] | None = None, *, engine: str = "vllm_offline", **lora: Any
+) -> Path:
+    """The adapter of a few steps in this process, with `logprobs.json` beside it."""
+    settings = {"max_steps": 3, "learning_rate": 0.02, "per_device_train_batch_size": 4, "logging_steps": 1}
+    section = {
+        "args": {**settings, "gradient_checkpointing": False, "save_strategy": "no", **(args or {})},
+        "lora": {"r": 4, "target_modules": "all-linear", **lora},
+    }
+    job = parse(TrainJob, {"student": {"model": str(model), "engine": engine}, "seed": 3, "train": section}, "job")
+    folder.mkdir(parents=True, exist_ok=True)
+    objective, config = configure(job, folder, job.seed)
+    fit(objective, config, objective.build_args(config), example_rows(12), folder)
+    return folder / "adapter"

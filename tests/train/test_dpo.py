@@ -31,7 +31,7 @@ def pairs(count: int) -> list[Row]:
 def build(model: Path, folder: Path, *, rows: list[Row] | None = None, **settings: Any) -> tuple[Any, dict[str, int]]:
     """(a trainer on `rows`, its facts)."""
     args = {"per_device_train_batch_size": 4, "gradient_checkpointing": False, **settings.pop("args", {})}
-    lora = {"r": 4, "target_modules": ["q_proj", "v_proj"]}
+    lora = {"r": 4, "target_modules": ["q_proj", "v_proj"], **settings.pop("lora", {})}
     config = dpo.Config(model=str(model), output_dir=folder, args=args, lora=lora, **settings)
     return dpo.build_trainer(config, dpo.build_args(config), pairs(16) if rows is None else rows)
 
@@ -166,6 +166,8 @@ def test_keys_that_are_not_read_are_counted(tmp_path: Path, caplog: pytest.LogCa
         ({"args": {"padding_free": True}}, "'padding_free' cannot be set"),
         ({"args": {"learning_rate": "5e-6"}}, "'learning_rate' is '5e-6'; trl.DPOConfig expects a number."),
         ({"lora": {"rank": 8}}, "unknown key 'rank' of peft.LoraConfig"),
+        ({"lora": {"init_lora_weights": "pissa"}}, "the reference of dpo, that is not the student"),
+        ({"lora": {"lora_dropout": 0.1}}, "TRL turns dropout off in dpo"),
         ({"quantization": {"load_in_4bits": True}}, "Did you mean 'load_in_4bit'?"),
     ],
 )
@@ -173,6 +175,19 @@ def test_settings_that_would_be_ignored_are_refused(settings: dict[str, Any], me
     with pytest.raises(ValidationError) as error:
         dpo.Config(**settings)
     assert message in str(error.value)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_dropout_is_what_the_settings_say(tiny_model: Path, tmp_path: Path, dropout: float) -> None:
+    import torch
+
+    args = {"disable_dropout": False} if dropout else {}
+    trainer, _ = build(
+        tiny_model, tmp_path, args=args, lora={"r": 4, "target_modules": ["q_proj"], "lora_dropout": dropout}
+    )
+    assert {one.p for one in trainer.model.modules() if isinstance(one, torch.nn.Dropout)} == (
+        {dropout} if dropout else set()
+    )
 
 
 def test_every_owned_key_is_one_that_upstream_has() -> None:

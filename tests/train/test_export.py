@@ -5,33 +5,28 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from synthloop.card import adapter_usage
 from synthloop.chat import load_tokenizer
-from synthloop.errors import UserError
+from synthloop.errors import StageFailed, UserError
 from synthloop.loop import keep_best
 from synthloop.store import Run, read_json, write_json
 from tests.shapes import SHAPES, put_on
+from tests.train.jobs import train
 from tests.train.test_mix_stage import make_run
+from train import export as export_module
 from train.ends import write_ends
 from train.export import export
 
 
-def make_trained_run(root: Path, model: Path) -> Run:
-    """A run whose round 1 has a random adapter and was accepted."""
-    import torch
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
+def make_trained_run(root: Path, model: Path, **lora: Any) -> Run:
+    """A run whose round 1 trained an adapter and was accepted."""
     run = make_run(root, model, {}, {})
-    torch.manual_seed(0)
-    lora = LoraConfig(r=4, target_modules="all-linear", init_lora_weights=False, task_type="CAUSAL_LM")
-    student = get_peft_model(AutoModelForCausalLM.from_pretrained(model), lora)
     with run.stage(1, "train").write([]) as out:
-        student.save_pretrained(out.folder / "adapter")
-        load_tokenizer(str(model)).save_pretrained(out.folder / "adapter")
+        train(model, out.folder, engine="hf", **lora)
     scores = {"metric": "exact_match", "value": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n": 100}
     with run.stage(1, "eval").write([]) as out:
         write_json(out.folder / "eval" / "scores.json", {"splits": {"gate": scores}})
@@ -54,11 +49,21 @@ def test_the_adapter_is_copied_with_its_card(trained_run: Run, tmp_path: Path) -
     assert "| gate | exact_match | 0.5000 | 0.4000 to 0.6000 | 100 |" in card
 
 
-def test_the_merged_model_answers_as_the_adapter_does(trained_run: Run, tiny_model: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "lora",
+    [
+        {"init_lora_weights": False},
+        {"target_modules": ["q_proj", "embed_tokens"], "lora_alpha": 64},  # the head shares its matrix
+        {"modules_to_save": ["embed_tokens"]},
+        {"use_dora": True},
+    ],
+)
+def test_the_merged_model_answers_as_the_adapter_does(tiny_model: Path, tmp_path: Path, lora: dict[str, Any]) -> None:
     import torch
     from peft import PeftModel
     from transformers import AutoModelForCausalLM
 
+    trained_run = make_trained_run(tmp_path / "run", tiny_model, **lora)
     export(trained_run, None, tmp_path / "out", merge=True)
     ids = torch.tensor([load_tokenizer(str(tmp_path / "out"))("Tom has 3 apples")["input_ids"]])
     base = AutoModelForCausalLM.from_pretrained(tiny_model)
@@ -94,6 +99,19 @@ def test_a_model_that_stops_there_by_itself_is_left_as_it_is(tiny_model: Path, t
 
     write_ends(AutoModelForCausalLM.from_pretrained(tiny_model), load_tokenizer(str(tiny_model)), {}, tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_merged_model_that_is_another_one_is_not_written(
+    trained_run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As it was with an adapter on embeddings that share their matrix with the head."""
+    run = make_trained_run(
+        tmp_path / "run", Path(trained_run.config.student.model), target_modules=["embed_tokens"], lora_alpha=64
+    )
+    monkeypatch.setattr(export_module, "untie", lambda model: None)
+    with pytest.raises(StageFailed, match="The merged model is not the student with its adapter"):
+        export(run, None, tmp_path / "out", merge=True)
+    assert not (tmp_path / "out").exists()
 
 
 def test_nothing_is_overwritten_and_nothing_invented(trained_run: Run, tmp_path: Path, tiny_model: Path) -> None:

@@ -16,11 +16,12 @@ import pytest
 
 from synthloop import chat_template
 from synthloop.chat_template import strftime_now
-from synthloop.errors import UserError
+from synthloop.errors import StageFailed, UserError
 from synthloop.records import Row
 from synthloop.store import write_json, write_rows
-from tests.train.jobs import example_rows, write_data, write_job
+from tests.train.jobs import example_rows, train, write_data, write_job
 from tests.train.test_mix_stage import make_run
+from train.callbacks import _line, refuse_divergence
 from train.checkpoints import interval, latest_complete, remove_incomplete
 from train.run import folder_writer, refuse_other, warn_of_precision
 
@@ -117,7 +118,7 @@ def test_the_stage_keeps_its_files_and_record(tiny_model: Path, tmp_path: Path) 
     assert record["truncated_rows"] > 0
     assert record["mixed_precision"] == "no"
     assert 0 < record["learned_tokens"] < record["completion_tokens"]
-    assert "adapter/adapter_model.safetensors" in record["outputs"]
+    assert {"adapter/adapter_model.safetensors", "logprobs.json"} <= record["outputs"].keys()
     assert len((run.round_dir(1) / "trainer_log.jsonl").read_text().splitlines()) == 3
     adapter = run.adapter(1)
     assert adapter is not None
@@ -172,6 +173,43 @@ def test_mistakes_exit_with_2_and_one_message(
     assert process.returncode == 2, errors
     assert message in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("norm", [float("nan"), float("inf")])
+def test_a_gradient_that_is_no_number_fails_the_stage_with_step_and_learning_rate(norm: float) -> None:
+    entry = {"step": 7, "loss": 0.0, "grad_norm": norm, "learning_rate": 0.5}
+    with pytest.raises(StageFailed, match=f"at step 7 the gradient's norm is {norm}, with a learning rate of 0.5"):
+        refuse_divergence(entry, SimpleNamespace(fp16=False, learning_rate=1.0))
+    refuse_divergence(entry, SimpleNamespace(fp16=True, learning_rate=1.0))  # such a step is skipped
+    refuse_divergence({"step": 7, "grad_norm": 3.0}, SimpleNamespace(fp16=False, learning_rate=1.0))
+    assert json.loads(_line(entry)) == {**entry, "grad_norm": None}
+
+
+def test_a_training_that_diverges_leaves_no_adapter(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(StageFailed, match=r"diverged: at step \d+ the gradient's norm is nan"):
+        train(tiny_model, tmp_path, {"learning_rate": 1e30, "max_grad_norm": 1e30, "max_steps": 6, "warmup_steps": 0})
+    assert not (tmp_path / "adapter").exists()
+
+
+def test_rows_that_fill_no_batch_are_the_users_mistake(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the 12 rows are fewer than one batch of 64"):
+        train(tiny_model, tmp_path, {"dataloader_drop_last": True, "per_device_train_batch_size": 64})
+
+
+def test_what_the_students_engine_would_drop_is_not_trained(tiny_model: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"'train.lora.modules_to_save' is \['lm_head'\].*set student.engine=hf"):
+        train(tiny_model, tmp_path, modules_to_save=["lm_head"])
+
+
+def test_a_resumed_training_from_residual_weights_ends_as_one_never_stopped(tiny_model: Path, tmp_path: Path) -> None:
+    whole = {"max_steps": 4, "save_strategy": "steps", "save_steps": 2, "lr_scheduler_type": "constant"}
+    once = train(tiny_model, tmp_path / "once", whole, init_lora_weights="pissa")
+    shutil.copytree(
+        tmp_path / "once" / "checkpoints" / "checkpoint-2", tmp_path / "again" / "checkpoints" / "checkpoint-2"
+    )
+    again = train(tiny_model, tmp_path / "again", whole, init_lora_weights="pissa")
+    assert_same_weights(once, again)
+    assert (tmp_path / "once" / "logprobs.json").read_bytes() == (tmp_path / "again" / "logprobs.json").read_bytes()
 
 
 class OneProcess:

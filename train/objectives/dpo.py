@@ -20,10 +20,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
 from synthloop.chat import load_tokenizer
 from synthloop.conversations import Unread
+from synthloop.lora import is_residual
 from synthloop.records import Row
 from train import trainers
 from train.pairs import PairTokens, cut_pairs, describe_pairs, read_pairs, tokenise_pairs
@@ -45,6 +46,26 @@ class Config(trainers.TrainerConfig):
     @classmethod
     def _check_args(cls, args: dict[str, Any]) -> dict[str, Any]:
         return trainers.check_args(args, OWNED, "dpo_config")
+
+    @field_validator("lora")
+    @classmethod
+    def _check_reference(cls, lora: dict[str, Any]) -> dict[str, Any]:
+        """The reference is the model with its adapter off, which has to be the student."""
+        if is_residual(lora):
+            raise ValueError(
+                f"'init_lora_weights' is {lora['init_lora_weights']!r}, which trains on what it leaves of the student: "
+                "with the adapter off, the reference of dpo, that is not the student. Set it to true."
+            )
+        return lora
+
+    @model_validator(mode="after")
+    def _check_dropout(self) -> Config:
+        if self.lora.get("lora_dropout") and self.args.get("disable_dropout", True):
+            raise ValueError(
+                f"lora.lora_dropout is {self.lora['lora_dropout']}, and TRL turns dropout off in dpo. Leave it out, or "
+                "set train.args.disable_dropout=false to train with it."
+            )
+        return self
 
 
 def read(path: Path, unread: Unread | None = None) -> list[Row]:
