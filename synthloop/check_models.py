@@ -117,70 +117,63 @@ def dropped_turns(
         yield f"{tokenizer.name_or_path}: {error} {remedy}, or fix the template."
 
 
-def vocab_size(folder: Path) -> int | None:
-    """Rows of the model's embedding; None where config.json does not say."""
+def _unknown(tokenizer: FolderTokenizer, folder: Path) -> dict[int, str]:
+    """Id -> text of the tokens that the model in `folder` has no embedding for. Raises `UserError`."""
     size = text_config(folder).get("vocab_size")
-    return size if isinstance(size, int) and not isinstance(size, bool) else None
+    return tokenizer.beyond(size) if isinstance(size, int) and not isinstance(size, bool) else {}
 
 
 def _beyond_vocabulary(tokenizer: FolderTokenizer, folder: Path, kwargs: dict[str, Any]) -> Iterator[str]:
-    """A tokenizer with tokens that the model has no embedding for, where they are met: in any text, or in the template.
+    """Tokens that the model has no embedding for, where they are met: in any text, or in the template.
 
     Others may stand in a tokenizer that several models share; what rows hold of those is said by `student_rows`.
     """
-    size = vocab_size(folder)
-    beyond = {} if size is None else tokenizer.beyond(size)
-    if not beyond:
+    unknown = _unknown(tokenizer, folder)
+    if not unknown:
         return
     turns, met = _probe(system=False), set(tokenizer.special_ids.values())
     with contextlib.suppress(UserError):  # a model that is only asked may have a template that writes no reply
         met |= set(completion_ids(tokenizer, turns, "reply", **kwargs))
     met |= set(tokenizer(prompt_text(tokenizer, turns, **kwargs), add_special_tokens=False)["input_ids"])
-    for id, text in beyond.items():
+    for id, text in unknown.items():
         if id in met or id not in tokenizer.added_tokens_decoder:
-            yield f"{too_large(tokenizer, id, text, folder)} {TOKENIZER_REMEDY}"
+            yield _too_large(tokenizer, id, text, folder)
+
+
+def _too_large(tokenizer: FolderTokenizer, id: int, text: str, folder: Path) -> str:
+    return (
+        f"the tokenizer in {tokenizer.name_or_path} has the token {text!r} with the id {id}, and the vocabulary of the "
+        f"model ends before it (vocab_size {text_config(folder)['vocab_size']} in {folder / 'config.json'}). Take the "
+        "tokenizer that belongs to the model, or enlarge the model and save it anew "
+        "(model.resize_token_embeddings(len(tokenizer)))."
+    )
 
 
 def unknown_tokens(config: Config) -> Iterator[str]:
     """Tokens that a model does not have, where `check` met none of them: a generated text may hold one yet."""
     for path, role, folder in folders(config):
-        tokenizer, size = tokenizer_of(role), vocab_size(folder)
-        beyond = tokenizer.beyond(size) if tokenizer is not None and size is not None else {}
-        if beyond:
-            some = ", ".join(map(repr, list(beyond.values())[:8]))
-            yield f"{path}: the model has no embedding for {len(beyond)} tokens of its tokenizer ({some})"
-
-
-TOKENIZER_REMEDY = (
-    "Take the tokenizer that belongs to the model, or enlarge the model and save it anew "
-    "(model.resize_token_embeddings(len(tokenizer)))."
-)
-
-
-def too_large(tokenizer: FolderTokenizer, id: int, text: str, folder: Path) -> str:
-    """What is wrong with a token that the model does not have."""
-    return (
-        f"the tokenizer in {tokenizer.name_or_path} has the token {text!r} with the id {id}, and the vocabulary of the "
-        f"model ends before it (vocab_size {vocab_size(folder)} in {folder / 'config.json'})."
-    )
+        tokenizer = tokenizer_of(role)
+        if tokenizer is not None and (unknown := _unknown(tokenizer, folder)):
+            some = ", ".join(map(repr, list(unknown.values())[:8]))
+            yield f"{path}: the model has no embedding for {len(unknown)} tokens of its tokenizer ({some})"
 
 
 def student_rows(config: Config, examples: Sequence[Example]) -> Iterator[tuple[Example, str]]:
     """(row, mistake) of real rows that the student cannot be trained on: turns that its template refuses, drops or
     renders differently, and the first row with a token that the model does not have."""
+    folder = Path(config.student.model)
     try:
         tokenizer = tokenizer_of(config.student)
-        size = vocab_size(Path(config.student.model))
+        unknown = {} if tokenizer is None else _unknown(tokenizer, folder)
     except UserError:
         return  # said by `model_files`
     if tokenizer is None:
         return
     yield from taught.refused(tokenizer, examples, template_kwargs(config.student))
-    beyond = {} if size is None else tokenizer.beyond(size)
-    for example in examples if beyond else ():
+    for example in examples if unknown else ():
         texts = [example.completion, *(turn["content"] for turn in example.messages)]
-        if found := next(((id, text) for id, text in beyond.items() if any(text in one for one in texts)), None):
-            yield example, f"{too_large(tokenizer, *found, Path(config.student.model))} {TOKENIZER_REMEDY}"
+        if found := next(((id, text) for id, text in unknown.items() if any(text in one for one in texts)), None):
+            yield example, _too_large(tokenizer, *found, folder)
             return
 
 

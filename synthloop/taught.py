@@ -49,12 +49,11 @@ def refused(tokenizer: Any, examples: Sequence[Example], kwargs: dict[str, Any])
 
 def lost_score(tokenizer: Any, task: Task, examples: Sequence[Example], kwargs: dict[str, Any]) -> str | None:
     """What happens to the first completion that is right as it stands and wrong as it is learned, and what to set;
-    None where there is none, or a judge scores. Raises `UserError` where the template refuses a conversation."""
-    if task.judge_role is not None:
-        return None
+    None where there is none, or a judge scores. Raises `UserError` where the template refuses a conversation or has no
+    end."""
     for example in examples[:NUM_ROWS]:
         learned = _learned(tokenizer, example, kwargs)
-        if _is_lost(task, example, learned):
+        if task.judge_role is None and _is_lost(task, example, learned):
             return (
                 f"the chat template of '{tokenizer.name_or_path}' has the completion {example.completion[:80]!r} "
                 f"learned as {learned[:120]!r}, which the task's scorer calls wrong: a student that has learned "

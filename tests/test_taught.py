@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from synthloop import taught
+from synthloop.errors import UserError
 from synthloop.records import Example, Message
 from synthloop.task import Task, open_task
-from tests.shapes import Shape, tokenizer_of
+from tests.shapes import SHAPES, Shape, tokenizer_of
 
 TOKENIZER = tokenizer_of(Shape("", ("<|think|>", "</s>"), "</s>"))
 
@@ -55,3 +56,12 @@ def test_only_a_score_that_the_template_costs_is_a_mistake(
 ) -> None:
     found = taught.lost_score(writing("final"), task(scorer), [example(completion, answer)], {})
     assert (found is not None) == is_lost
+
+
+def test_a_judge_is_no_scorer_and_a_turn_without_an_end_is_refused_all_the_same() -> None:
+    judged = open_task("jsonl", {"train": "t.jsonl", "scorer": "judge", "judge": "judge"})
+    assert taught.lost_score(writing("final"), judged, [example("4", "4")], {}) is None
+    endless = tokenizer_of(SHAPES["no end"])
+    endless.eos_token = None
+    with pytest.raises(UserError, match="never learn to stop"):
+        taught.lost_score(endless, judged, [example("4", "4")], {})
