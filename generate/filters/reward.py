@@ -51,8 +51,8 @@ class Config(BaseModel):
     """`args` go verbatim to `from_pretrained` (`dtype`, `device_map`, ...).
 
     Args:
-        input: 'chat' renders the conversation with the tokenizer's chat template; 'pair' gives the last user turn and
-            the completion as a sentence pair, for models without one (DeBERTa).
+        input: 'chat' renders the conversation with the tokenizer's chat template; 'pair' gives the turns before the
+            completion, as one text, and the completion as a sentence pair, for models without one (DeBERTa).
         max_length: tokens; by default the model's own limit.
     """
 
