@@ -127,15 +127,16 @@ def take(run: Run, path: Path) -> list[Review]:
         id, round, decision = row.get("id"), row.get("round"), str(row.get("decision") or "").strip().lower()
         if decision not in (*DECISIONS, ""):
             raise UserError(f"{where}: the decision is {decision!r}; expected 'keep', 'reject' or nothing.")
-        is_round = type(round) is int and round in run.rounds()
-        if is_round and round not in known:
-            kept, refused = samples(run, round)
-            known[round] = {one.id: one for one in [*kept, *(one.candidate for one in refused)] if one is not None}
-        sample = known[round].get(id) if is_round and isinstance(id, str) else None
+        sample = None
+        if type(round) is int and round in run.rounds() and isinstance(id, str):
+            if round not in known:
+                kept, refused = samples(run, round)
+                known[round] = {one.id: one for one in [*kept, *(one.candidate for one in refused)] if one is not None}
+            sample = known[round].get(id)
         corrected = correction(sample, row, decision, where) if sample is not None else {}
         if not decision:
             continue
-        if not is_round:
+        if type(round) is not int or round not in run.rounds():
             raise UserError(f"{where}: expected the `round` the sample is of, found {round!r}.")
         if sample is None:
             raise UserError(f"{where}: round {round} of {run.root} has no sample {id!r:.80} to decide on.")
