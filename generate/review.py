@@ -92,7 +92,8 @@ def export(run: Run, round: int, path: Path, size: int) -> int:
     num_refused = min(size // 2, len(queues[1]))
     chosen = [*queues[0][: size - num_refused], *queues[1][: max(num_refused, size - len(queues[0]))]]
     # Mixed, and without the filters' verdict: a person who sees it agrees with it more than they should.
-    lines = [json.dumps(_shown(one), ensure_ascii=False) for one in sorted(chosen, key=lambda one: _order(run, one.id))]
+    mixed = sorted(chosen, key=lambda one: _order(run, one.id))
+    lines = [json.dumps({**_before(one), **_shown(one)}, ensure_ascii=False) for one in mixed]
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return len(lines)
@@ -102,11 +103,15 @@ def _order(run: Run, id: str) -> int:
     return derive_seed(run.config.seed, "review", id)
 
 
-def _shown(one: Candidate) -> dict[str, Any]:
+def _before(one: Candidate) -> dict[str, str]:
+    """The conversation that `input` is the last turn of, where there is more than that turn."""
     whole = problems.shown(one)
-    conversation = {} if whole == one.input else {"conversation": whole}  # what `input` is the last turn of
-    shown = {"id": one.id, "round": one.round, **conversation, "input": one.input}
-    return {**shown, "completion": one.completion, "answer": one.answer, **_PERSONS}
+    return {} if whole == one.input else {"conversation": whole}
+
+
+def _shown(one: Candidate) -> dict[str, Any]:
+    shown = {"id": one.id, "round": one.round, "input": one.input, "completion": one.completion, "answer": one.answer}
+    return {**shown, **_PERSONS}
 
 
 _PERSONS = {"decision": "", "note": ""}
@@ -161,7 +166,7 @@ def correction(sample: Candidate, row: dict[str, Any], decision: str, where: str
     Raises:
         UserError: something else of the sample was changed, it is corrected and not kept, or a correction is no text.
     """
-    shown = _shown(sample)
+    shown = {**(_before(sample) if "conversation" in row else {}), **_shown(sample)}
     there = [name for name in shown if name in row and name not in _PERSONS]
     changed = [name for name in there if _as_text(row[name]) != _as_text(shown[name])]
     if fixed := [name for name in changed if name not in CORRECTABLE]:
