@@ -28,10 +28,11 @@ def is_common(count: int, num_rows: int) -> bool:
     return num_rows > MIN_ROWS and count > num_rows / 2
 
 
-def common(sets: Sequence[Ragged]) -> U64:
-    """The n-grams that are common among all rows of `sets` (chunks of `row_sets`), ascending."""
+def common(sets: Sequence[Ragged], min_rows: int = MIN_ROWS) -> U64:
+    """The n-grams that more than half of all rows of `sets` (chunks of `row_sets`) have, ascending; none among
+    `min_rows` rows or fewer."""
     num_rows = sum(len(one.starts) - 1 for one in sets)
-    if num_rows <= MIN_ROWS:
+    if num_rows <= min_rows:
         return np.zeros(0, np.uint64)
     grams = np.concatenate([one.values for one in sets])
     slots = (grams & np.uint64(_NUM_SLOTS - 1)).astype(np.int64)  # only what is in a full slot has to be sorted

@@ -25,8 +25,8 @@ GSM8K) and, without their numbers, its formulas.
 Templated data differs from what is held out in numbers and names alone: there set `normalise_numbers: false`,
 `ngram: 8` and `long_ngram: null`, and see the funnel.
 
-Problems are whole conversations. N-grams and passages that most rows (real, and of this round) repeat are not counted
-(`synthloop.boilerplate`): an instruction in front of each problem is in what is held out, too.
+Problems are whole conversations. What most rows (real, and of this round) and most of those held out repeat is not
+counted (`synthloop.boilerplate`): an instruction in front of each problem is no copy of what is held out.
 
 Limits: translations pass, and number words are English ones. One word changed in a text of fewer than 14 can pass.
 """
@@ -70,7 +70,7 @@ class HeldOut:
     def __init__(
         self, cfg: Config, texts: Sequence[tuple[str, str]], others: Sequence[str] = (), *, are_answers: bool = False
     ) -> None:
-        """`texts` are (name, text) pairs; what most of them and of the `others` repeat is not compared."""
+        """`texts` are (name, text) pairs; what most of them, and most of them and the `others`, repeat is left out."""
         self._cfg = cfg
         self._texts = texts
         self._min_words = cfg.min_answer_words if are_answers else cfg.min_words
@@ -78,10 +78,11 @@ class HeldOut:
         self._long_ngram = 0 if are_answers else cfg.long_ngram or 0
         self._common = self._common_passages = NOTHING
         hashed = list(hashed_words([text for _, text in texts]))
-        among = [*hashed, *hashed_words(others)]
-        self._common = boilerplate.common([self._sets(chunk) for chunk in among])
+        more = list(hashed_words(others))
+        self._common = _common(*([self._sets(chunk) for chunk in chunks] for chunks in (hashed, more)))
         if self._long_ngram:
-            self._common_passages = boilerplate.common([self._passages_of(chunk) for chunk in among])
+            passages = ([self._passages_of(chunk) for chunk in chunks] for chunks in (hashed, more))
+            self._common_passages = _common(*passages)
         sets = [self._sets(chunk) for chunk in hashed]
         self._overlaps = OverlapIndex(sets)
         self._passages = OverlapIndex(self._passages_of(chunk) for chunk in hashed if self._long_ngram)
@@ -157,6 +158,11 @@ def _openings(words: Ragged, is_short: NDArray[np.bool_]) -> Ragged:
     """The first words of each short text, as one n-gram: what has none of them has no short text in it."""
     grams = hash_ngrams(words, _MIN_SENTENCE_WORDS)
     return Ragged(grams.values[grams.starts[:-1][is_short]], np.concatenate([[0], np.cumsum(is_short)]))
+
+
+def _common(held: list[Ragged], others: list[Ragged]) -> U64:
+    """What most rows repeat, and most of those held out: not one of these that most of a round copied."""
+    return np.intersect1d(boilerplate.common([*held, *others]), boilerplate.common(held, min_rows=0))
 
 
 def check(cfg: Config, batch: list[Candidate], ctx: FilterContext) -> list[Decision]:

@@ -96,6 +96,13 @@ def test_an_instruction_in_front_of_every_problem_makes_none_a_copy(tmp_path: Pa
         assert kept[0] == (filter is dedup or (gold and filter is novelty)), "a copy of a probe row"
 
 
+def test_a_held_out_problem_that_most_of_a_round_copies_is_no_instruction(run: Run) -> None:
+    one = chat(rows.example, 301).messages
+    texts = [f"{one[0]['content']} Say it {n} times over, {n * 7} at most." for n in range(200)]
+    batch = [rows.candidate(n, input=text) for n, text in enumerate(texts)]
+    assert not any(one.keep for one in decontaminate.check(decontaminate.Config(), batch, FilterContext(run, 1)))
+
+
 def test_tests_are_those_of_the_whole_conversation(run: Run) -> None:
     ctx = FilterContext(run, 2)
     example = chat(rows.example, 3, meta={"tests": ["assert f() == 1"]})
