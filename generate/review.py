@@ -129,7 +129,8 @@ def take(run: Run, path: Path) -> list[Review]:
     taken: dict[str, Review] = {}
     for number, row in read_jsonl(path):
         where = f"{path}, line {number}"
-        id, round, decision = row.get("id"), row.get("round"), str(row.get("decision") or "").strip().lower()
+        id, decision = row.get("id"), str(row.get("decision") or "").strip().lower()
+        round: Any = row.get("round")
         if decision not in (*DECISIONS, ""):
             raise UserError(f"{where}: the decision is {decision!r}; expected 'keep', 'reject' or nothing.")
         sample = None
