@@ -92,6 +92,13 @@ def test_a_vote_that_fails_refuses_its_problem_only() -> None:
     assert outcomes[1].reason.startswith("empty")
 
 
+def test_a_problem_that_is_too_long_costs_itself_and_any_text_is_one() -> None:
+    formula = 'Let "f" be $\\frac{1}{2}$.\nWhat is f + 3?'
+    outcomes, _ = play("self_instruct", rows.seed(), [problems("x" * 1501, formula), "#### 15"], num_solutions=1)
+    assert outcomes[0] == Reject("too long: a problem of 1501 characters, more than 1500")
+    assert outcomes[1].input == formula
+
+
 @pytest.mark.parametrize(
     ("reply", "kind"), [("no JSON", "malformed"), ('{"problems": []}', "malformed"), ("{…", "truncated")]
 )
