@@ -8,6 +8,7 @@ from typing import Any
 from synthloop.config import Student
 from synthloop.engines import adapter_rank, max_lora_rank
 from synthloop.integrity import is_recorded
+from synthloop.lora import dropped
 from synthloop.store import Run, read_json, write_json
 
 HERE = "path/to/this/folder"
@@ -103,8 +104,10 @@ def _head(base: str, merged: bool) -> list[str]:
 
 
 def adapter_usage(base: str, folder: Path) -> list[str]:
-    """How to load an adapter with PEFT, and how to serve it with vLLM."""
-    rank = max_lora_rank(adapter_rank(folder)) if "r" in read_json(folder / "adapter_config.json") else 16
+    """How to load an adapter with PEFT, and how to serve it with vLLM where that applies all of it."""
+    config = read_json(folder / "adapter_config.json")
+    rank = max_lora_rank(adapter_rank(folder)) if "r" in config else 16
+    serve = f"vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules adapter={HERE}"
     return [
         "```python",
         "from peft import AutoPeftModelForCausalLM",
@@ -114,10 +117,7 @@ def adapter_usage(base: str, folder: Path) -> list[str]:
         f'tokenizer = AutoTokenizer.from_pretrained("{HERE}")',
         "```",
         "",
-        "```sh",
-        f"vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules adapter={HERE}",
-        "```",
-        "",
+        *([] if dropped(config) else ["```sh", serve, "```", ""]),
     ]
 
 
