@@ -8,6 +8,7 @@ from typing import Any
 from synthloop.config import Student
 from synthloop.engines import adapter_rank, max_lora_rank
 from synthloop.integrity import is_recorded
+from synthloop.lora import dropped
 from synthloop.store import Run, read_json, write_json
 
 HERE = "path/to/this/folder"
@@ -103,9 +104,13 @@ def _head(base: str, merged: bool) -> list[str]:
 
 
 def adapter_usage(base: str, folder: Path) -> list[str]:
-    """How to load an adapter with PEFT, and how to serve it with vLLM; with its own end tokens, where it has some."""
+    """How to load an adapter with PEFT, and how to serve it with vLLM where that applies all of it; with its own end
+    tokens, where it has some."""
+    config = read_json(folder / "adapter_config.json")
     stops = (folder / "generation_config.json").is_file()
-    rank = max_lora_rank(adapter_rank(folder)) if "r" in read_json(folder / "adapter_config.json") else 16
+    rank = max_lora_rank(adapter_rank(folder)) if "r" in config else 16
+    serve = f"vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules adapter={HERE}"
+    serve += f" --generation-config {HERE}" if stops else ""
     return [
         "```python",
         "from peft import AutoPeftModelForCausalLM",
@@ -116,11 +121,7 @@ def adapter_usage(base: str, folder: Path) -> list[str]:
         *([f'model.generation_config = GenerationConfig.from_pretrained("{HERE}")'] if stops else []),
         "```",
         "",
-        "```sh",
-        f"vllm serve {base} --enable-lora --max-lora-rank {rank} --lora-modules adapter={HERE}"
-        + (f" --generation-config {HERE}" if stops else ""),
-        "```",
-        "",
+        *([] if dropped(config) else ["```sh", serve, "```", ""]),
     ]
 
 
