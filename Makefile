@@ -18,7 +18,7 @@ quickstart: setup
 	$(BIN)/synthloop run configs/quickstart.yaml
 
 test: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder $(ARGS)
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder $(ARGS)
 
 lint: setup
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -19,14 +20,24 @@ LONGEST = ("test_whole_run.py", "test_crash.py", "test_real_data.py")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Where several processes test, a file stays in one, so that its fixtures are made once; the longest files begin.
-
-    The first two share the whole run.
-    """
-    for item in items:
-        name = item.path.name
-        item.add_marker(pytest.mark.xdist_group("whole-run" if name in LONGEST[:2] else item.nodeid.split("::")[0]))
+    """The longest files begin."""
     items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Where several processes test, a file stays in one, so that its fixtures are made once.
+
+    The first two share the whole run. xdist 3.8 forgets its own groups (`--dist loadgroup`) under pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling
+
+    class ByFile(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.split("::")[0]
+            return "whole run" if file.endswith(LONGEST[:2]) else file
+
+    return ByFile(config, log)
 
 
 @pytest.fixture(scope="session")
