@@ -22,9 +22,10 @@ from synthloop.records import Completion, Record, Request
 
 FILE = "logprobs.json"
 
-TOLERANCE = {"float32": 0.001, "bfloat16": 0.1}
+TOLERANCE = {"float32": 0.001, "bfloat16": 0.05}
 """The largest mean difference of a token's log-probability (nats) that rounding explains, by the coarser of the two
-precisions (chosen, see scripts/check_adapters.py for what was measured)."""
+precisions. Trainer against vLLM on tiny models (scripts/check_adapters.py) it was at most 6e-7 in float32 (58 adapters)
+and 0.009 in bfloat16 (15), and at least 0.08 where a setting was dropped; the room for larger models is chosen."""
 
 ENGINE_ARGS = ("lora_target_modules", "quantization", "quantization_config", "kv_cache_dtype", "hf_overrides", "dtype")
 """Engine arguments by which the student that answers may be another one than was trained."""
