@@ -111,7 +111,7 @@ def _cut_numbers(array: NDArray[np.uint8], opens: Integers, closes: Integers) ->
     cuts = ends[ends < closes[begins]]
     if not len(cuts):
         return opens, closes
-    return np.sort(np.concatenate([opens, cuts])), np.sort(np.concatenate([closes, cuts]))
+    return np.insert(opens, np.searchsorted(opens, cuts), cuts), np.insert(closes, np.searchsorted(closes, cuts), cuts)
 
 
 def _hash_spans(joined: NDArray[np.uint8], opens: NDArray[np.int64], lengths: NDArray[np.int64]) -> U64:
