@@ -57,6 +57,7 @@ RANGES: dict[str, dict[str, Range]] = {
         "presence_penalty": _PENALTY,
         "frequency_penalty": _PENALTY,
         "repetition_penalty": Range(lambda value, _: 0 < value < math.inf, "a number above 0"),
+        "n": Range(lambda value, _: value == 1, "1: every reply is a request of its own, with its own seed"),
         "max_tokens": _COUNT,
         "min_tokens": Range(
             lambda value, settings: value >= 0 and (_is_open(settings) or value <= settings["max_tokens"]),

@@ -158,6 +158,7 @@ def test_upstreams_own_defaults_pass() -> None:
         ("lora_config", "r", [0, -8], [1]),
         ("lora_config", "lora_dropout", [-0.1, 1, 1.0], [0, 0.5]),
         ("sampling_params", "temperature", [-0.1, 2.1], [0, 2]),
+        ("sampling_params", "n", [0, 2], [1]),
         ("sampling_params", "top_k", [-2], [-1, 0, 5]),
         ("sampling_params", "min_p", [-0.1, 1.1], [0, 1]),
         ("sampling_params", "presence_penalty", [-2.1, 3], [-2, 2]),
