@@ -546,8 +546,8 @@ def test_the_folder_of_a_data_set_is_read_as_files_are(model: Path, tmp_path: Pa
     (folder / "test.csv").write_text("\n".join(lines[:1] + lines[41:]))
     (folder / "train.csv").write_text("\n".join(lines[:41]))
     assert mistakes(settings(model, task=task, splits={"near_duplicate": 1.0})) == []
-    (folder / "train.csv").write_text("\n".join([*lines[:41], "a problem,"]))
-    assert any("train.csv, line 42: 'output'" in one for one in mistakes(settings(model, task=task)))
+    (folder / "train.csv").write_text("\n".join([*lines[:41], "a problem,its answer,more"]))
+    assert any("train.csv, line 42: " in one for one in mistakes(settings(model, task=task)))
     gone = {**task, "dataset": str(tmp_path / "gone")}
     assert any("gone' cannot be loaded" in one for one in mistakes(settings(model, task=gone)))
 

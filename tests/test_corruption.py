@@ -85,7 +85,7 @@ READERS: dict[str, Reader] = {
     "round-001/adapter/adapter_model.safetensors": exported,
     "round-001/adapter/adapter_config.json": lambda run: loop.keep_best(run, 1),
     "round-001/eval/scores.json": decided,
-    "round-001/eval/test.jsonl": lambda run: compare.compare(run.root, run.root),
+    "round-001/eval/test.jsonl": lambda run: compare.best_predictions(run.root),
     "round-001/eval/test.json": report.build,
     "round-001/collapse.json": decided,
     "round-001/failures.jsonl": seeded,

@@ -59,8 +59,6 @@ REFUSED = {
     "blank": " \n",
     "cut": '{"value": "a',
     "prose": "I can't do that.",
-    "trailing": '{"value": 1} {}',
-    "byte order mark": '\ufeff{"value": 1}',
     "nested lists": "[" * 100_000,
     "nested objects": '{"value":' * 100_000 + "1" + "}" * 100_000,
     "deeper than a record is written": '{"value": ' + "[" * 300 + "]" * 300 + "}",
@@ -82,6 +80,13 @@ def test_json_that_cannot_be_kept_is_no_json_to_any_reader(text: str) -> None:
     assert Reply(completion(text)).read(Anything) is None
     assert judging.read(completion(text)) is None
     assert scoring.json_equal("1", text).value == 0
+
+
+@pytest.mark.parametrize("text", ['{"value": 1} {}', '\ufeff{"value": 1}'])
+def test_json_with_something_about_it_is_found_in_replies_alone(text: str) -> None:
+    with pytest.raises(ValueError):
+        loads(text)
+    assert Reply(completion(text)).read(Anything) == Anything(value=1)
 
 
 KEPT = {

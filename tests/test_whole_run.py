@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -153,7 +154,8 @@ def test_status_trace_compare_and_export(whole_run: Path, tmp_path: Path) -> Non
         "trace", whole_run, json.loads((whole_run / "data/train.jsonl").read_text().splitlines()[0])["id"]
     )
     assert "no candidate and no real example" in synthloop("trace", whole_run, "nothing", code=2)
-    assert "difference +0.0" in synthloop("compare", whole_run, whole_run)
+    other = shutil.copytree(whole_run, tmp_path / "other", ignore=shutil.ignore_patterns("checkpoints", "wandb"))
+    assert "difference +0.0" in synthloop("compare", whole_run, other)
     synthloop("export", whole_run, "--to", tmp_path / "adapter")
     assert (tmp_path / "adapter" / "adapter_model.safetensors").exists()
     synthloop("export", whole_run, "--to", tmp_path / "merged", "--merge")

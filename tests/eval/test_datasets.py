@@ -96,7 +96,7 @@ def test_a_row_may_lack_what_others_have(tmp_path: Path) -> None:
     turns = [{"role": "user", "content": "2?"}, {"role": "assistant", "content": "two", "name": None}]
     trace = {"id": "1", "source": "s", "model": "m", "system_prompt": "Be brief.", "messages": turns}
     folder = write(tmp_path / "traces" / "train.jsonl", [trace])
-    assert [one.completion for one in load(dataset=str(folder))] == ["two"]
+    assert [one.completion for one in load(dataset=str(folder), ignore=["system_prompt"])] == ["two"]
 
 
 def test_splits_are_found_as_published(tmp_path: Path) -> None:

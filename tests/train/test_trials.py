@@ -155,7 +155,7 @@ def test_a_sweep_of_nonsense_is_refused(option: str, text: str, most: float, mes
 def test_a_sweep_goes_on_with_the_same_options_only(tmp_path: Path) -> None:
     run = make_run(tmp_path)
     asked = (tmp_path / "sweep", "0,1", "0,1", 2, 1000)
-    with pytest.raises(UserError, match="no round has curated synthetic data"):
+    with pytest.raises(UserError, match="no curated synthetic data"):
         sweep.prepare(run, None, *asked)
     write_json(run.stage(1, "curate").record_path, {})
     first = sweep.prepare(run, None, *asked)
@@ -163,7 +163,7 @@ def test_a_sweep_goes_on_with_the_same_options_only(tmp_path: Path) -> None:
     assert sweep.prepare(run, 1, *asked) == first
     with pytest.raises(UserError, match="another folder"):
         sweep.prepare(run, 1, tmp_path / "sweep", "0,2", "0,1", 2, 1000)
-    with pytest.raises(UserError, match="round 2 has curated"):
+    with pytest.raises(UserError, match="no curated synthetic data in round 2"):
         sweep.prepare(run, 2, *asked)
 
 
