@@ -84,7 +84,14 @@ class Config(SplitConfig):
         counts = Counter(self.labels)
         counts.update(label for split in splits for _, _, label in _pairs(self, split, Unread(), []))
         refuse_alike(counts, "Join them: set task.label_map={joined}.")
-        return self.labels or tuple(sorted(counts))
+        labels = self.labels or tuple(sorted(counts))
+        for label in labels:
+            if not choice(labels)(label, label).correct:
+                raise UserError(
+                    f"The label {label!r} can never be right: as a reply it names none of {list(labels)!r:.200}, or "
+                    "several. Rename it with task.label_map."
+                )
+        return labels
 
     def variables(self) -> dict[str, Any]:
         return {"labels": self.known_labels}

@@ -184,7 +184,7 @@ def parse(request: Request, reply: Any) -> Completion:
     choice = reply["choices"][0]
     said = _said({"content": choice["text"]} if "text" in choice else choice["message"])
     text = said["text"] if said["text"].strip() else _guided_thoughts(request, said["thoughts"]) or said["text"]
-    reason = _REASONS.get(choice["finish_reason"], "error")
+    reason = _REASONS.get(str(choice["finish_reason"]).lower(), "error")
     error = f"The server ended the reply with '{choice['finish_reason']}'." if reason == "error" else None
     if reason != "error" and not text.strip() and said["refusal"]:
         error = f"The model refused: {said['refusal']}"
@@ -220,12 +220,14 @@ def _parts(content: Any) -> list[tuple[str, Any]]:
     if not isinstance(content, list):
         raise ValueError("the content is neither text nor a list of parts")
     found = []
-    for part in content:
-        name = "text" if isinstance(part, str) else part["type"]
+    for one in content:
+        part = {"text": one} if isinstance(one, str) else one
+        name = part.get("type", "text")
         if name in _PARTS:
-            words = part if isinstance(part, str) else part[name if name in part else "text"]
+            held_back = {"text": ""} if _PARTS[name] == "thoughts" else {}
+            words = (held_back | part)[name if name in part else "text"]
             if isinstance(words, list):
-                words = "".join(one for _, one in _parts(words))
+                words = "".join(text for _, text in _parts(words))
             found.append((_PARTS[name], words))
     if content and not found:
         raise ValueError("no part of the content is text")

@@ -96,8 +96,13 @@ def test_what_a_model_says_when_it_refuses_is_kept_beside_an_empty_text() -> Non
     assert parsed({"content": "a", "refusal": "I can't."}).error is None
 
 
+def test_parts_may_lack_what_we_do_not_need() -> None:
+    parts = [{"type": "reasoning", "summary": []}, {"text": "It is "}, {"type": "output_text", "text": "4"}]
+    assert parsed({"content": parts}).text == "It is 4"
+
+
 @pytest.mark.parametrize(
-    ("said", "reason"), [("end_turn", "stop"), ("eos", "stop"), ("max_tokens", "length"), ("content_filter", "error")]
+    ("said", "reason"), [("end_turn", "stop"), ("eos", "stop"), ("MAX_TOKENS", "length"), ("content_filter", "error")]
 )
 def test_other_protocols_words_for_an_end(said: str, reason: str) -> None:
     assert parsed({"content": "a"}, reason=said).finish_reason == reason

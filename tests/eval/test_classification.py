@@ -89,6 +89,7 @@ def test_labels_can_be_mapped_and_given(tmp_path: Path) -> None:
             r"'Good' \(2\) and 'good' \(1\)\. .*\"good\": \"Good\"",
         ),
         ({"format": "csv"}, "text,label\na,ｇｏｏｄ\nb,good\n", "differ in case, width"),
+        ({"format": "csv"}, "text,label\na,toxic\nb,toxic.\n", "'toxic.' can never be right"),
         ({}, '{"text": "a", "label": "b"}\n{"text": "a", "label": "b\u200b"}\n', r"'b\\u200b' \(1\)\. Join"),
         ({"labels": ["b", "B"]}, '{"text": "a", "label": "b"}\n', "'b' .* and 'B'"),
         (
