@@ -164,7 +164,7 @@ def choice(labels: tuple[str, ...]) -> Scorer:
         others = [line for line in lines if opening(line) is None]
         ways = (
             map(marked, lines),
-            (alone(after_colon(line)) if re.search("[:：]", line) else None for line in lines),
+            (alone(after_colon(line)) for line in lines),
             opened if len(set(opened)) == 1 else [],
             (label_in(after_colon(line)) for line in others),
             map(label_in, others),
