@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
+from eval import marks
 from synthloop import numerals
 from synthloop.characters import find_words, sets_no_spaces, stands_alone
 from synthloop.errors import UserError
@@ -115,12 +116,14 @@ def _normalise(text: str, ignore_case: bool) -> str | None:
 def choice(labels: tuple[str, ...]) -> Scorer:
     """A scorer for replies that name one of `labels`.
 
-    The label is the last one that was marked: by `answer:` or `the answer is`, by standing alone on a line, or by
-    opening one like `C)`. Where none is marked it is the one that the last line to name a single label names; what
-    stands after a line's last colon is asked first. A line that names several names none, so listing them all scores
-    nothing. What stands before `</think>` is not read. Case is ignored, but for labels of one letter ('a cat' does not
-    answer A). Of labels inside one another ('spam', 'not spam') the longest counts. A label that is also an article, a
-    determiner or a pronoun is none in front of its noun or verb ('A careful look', 'no idea', 'I think').
+    The label is the last one that was marked: by `answer:`, `the correct option is`, `I choose`, `\\boxed{}`, by `is
+    right` after it, or by standing alone on a line. Where none is marked it is the one that stands alone after any
+    `word:`, or that opens a line like `C)` while no other label does; else the one that the last line to name a single
+    label names. A line that names several names none, nor do lines that list options (`A) ...`, `B) ...`), so listing
+    them all scores nothing. What stands before `</think>` is not read. Case is ignored, but for labels of one letter
+    ('a cat' does not answer A). Of labels inside one another ('spam', 'not spam') the longest counts. A label that is
+    also an article, a determiner or a pronoun is none in front of its noun or verb ('A careful look', 'no idea', 'I
+    think'). A mark after `if` or `whether` is none.
 
     Limits: negation is not understood ('it is not spam' answers spam, unless 'not spam' is a label).
     """
@@ -130,18 +133,44 @@ def choice(labels: tuple[str, ...]) -> Scorer:
         found = {label for _, label in _labels(finders, text)}
         return found.pop() if len(found) == 1 else None
 
-    def marked(line: str) -> str | None:
-        if marks := list(_ANSWER_MARK.finditer(line)):
-            return label_in(_SENTENCE_END.split(line[marks[-1].end() :], maxsplit=1)[0])
-        bare = line.strip(_DECORATION)
+    def opening(line: str) -> tuple[str, str] | None:
+        """The label that `line` opens with, and what stands after it."""
+        bare = _BULLET.sub("", line).strip(_DECORATION)
         first = next((found for found in _labels(finders, bare) if found[0].start() == 0), None)
-        opens = first is not None and re.match(r"\s*$|[\])*.:]+(?:\s|$)", bare[first[0].end() :])
-        return first[1] if first is not None and opens else None
+        rest = "" if first is None else bare[first[0].end() :]
+        return (first[1], rest.strip("])*.: ")) if first is not None and _AFTER_OPENING.match(rest) else None
+
+    def alone(line: str) -> str | None:
+        opened = opening(line)
+        return opened[0] if opened and not opened[1] else None
+
+    def marked(line: str) -> str | None:
+        found = [
+            (mark.start(), label_in(_SENTENCE_END.split(line[mark.end() :], maxsplit=1)[0]))
+            for mark in marks.BEFORE.finditer(line)
+        ]
+        found += [
+            (place.start(), label) for place, label in _labels(finders, line) if marks.AFTER.match(line, place.end())
+        ]
+        said = [one for one in found if one[1] is not None and not marks.SUPPOSED.search(line[: one[0]])]
+        return max(said)[1] if said else alone(line)
+
+    def after_colon(line: str) -> str:
+        return re.split("[:：]", line)[-1]
 
     def score(reference: str | None, text: str) -> Score:
-        lines = [line for line in text.rsplit("</think>", 1)[-1].split("\n") if line.strip()]
-        ways = (marked, lambda line: label_in(re.split("[:：]", line)[-1]), label_in)
-        found = (label for way in ways for line in reversed(lines) if (label := way(line)) is not None)
+        lines = [line for line in reversed(text.rsplit("</think>", 1)[-1].split("\n")) if line.strip()]
+        opened = [label for label, _ in filter(None, map(opening, lines))]
+        others = [line for line in lines if opening(line) is None]
+        ways = (
+            map(marked, lines),
+            (alone(after_colon(line)) for line in lines),
+            opened if len(set(opened)) == 1 else [],
+            (label_in(after_colon(line)) for line in others),
+            map(label_in, others),
+            [label for label in opened[:1] if opened.count(label) > 1],
+        )
+        found = (label for way in ways for label in way if label is not None)
         return _compare(next(found, None), reference, "names no label, or several")
 
     return score
@@ -174,8 +203,9 @@ def alike(names: Iterable[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-_ANSWER_MARK = re.compile(r"\banswer(?:\s+is|\s*[:：]|\*+\s*[:：])[\s*:：]*", re.IGNORECASE)
-_SENTENCE_END = re.compile(r"[.!?;](?:\s|$)|[。！？；]")
+_SENTENCE_END = re.compile(r"[.!?;](?:\s|$)|[。！？；}]")
+_BULLET = re.compile(r"^\s*[-*•]\s+")
+_AFTER_OPENING = re.compile(r"\s*$|[\])*.:]+(?:\s|$)")
 _DECORATION = " \t$*_`'\"“”‘’([{}。.!！"
 _FUNCTION_WORDS = frozenset({"a", "an", "i", "no", "the", "some", "any", "all", "both", "none", "other"})
 _AFTER_A_LABEL = r"(?:is|was|because|since|as|and|or|but|with|it|this|that|there|he|she|they|we|you)\b"

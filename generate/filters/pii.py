@@ -30,11 +30,10 @@ from synthloop.records import Candidate, Decision
 # in 2,000 GSM8K rows; with this and the rule against arithmetic below 4, in 3 rows.
 _LENIENCY = 2
 _TERM_BEFORE, _TERM_AFTER = re.compile(r"\d\s*[-=*/×÷<>]\s*$"), re.compile(r"\s*[-=*/+×÷<>]+\s*[$(]?\d")
-
-
-_LETTER, _DECIMAL = re.compile(r"[^\W\d]"), re.compile(r"\d+[.,]\d+")
-_POINT_BEFORE = re.compile(r"\d[.,](?:(?:\d{3} )+|(?:\d{5} )+)?$")  # decimals may be grouped
-_POINT_AFTER = re.compile(r"[.,]\d|e[-+]?\d", re.IGNORECASE)
+# A point is a decimal mark; a comma may as well set values of a list or a table apart, which must not leak.
+_PLAIN = re.compile(r"[(\[]?(?:\d+\.\d+|\d[\d ]*)")  # a bracket may belong to a phone number
+_POINT_BEFORE = re.compile(r"\d\.(?:(?:\d{3} )+|(?:\d{5} )+)?$")  # decimals may be grouped
+_POINT_AFTER = re.compile(r"\.\d|e[-+]?\d", re.IGNORECASE)
 
 
 class Config(BaseModel):
@@ -98,13 +97,14 @@ def _is_arithmetic(text: str, match: Any) -> bool:
 
 
 def _is_decimal(text: str, match: Any) -> bool:
-    """Whether what was found is digits of a decimal: the 1415926535 of 3.1415926535, or 31415.92653."""
+    """Whether what was found is digits of a decimal: the 1415926535 of 3.1415926535, or 31415.92653.
+
+    Digits only: what has hyphens, brackets or several points, as an SSN or an IP address, is part of none.
+    """
     value = text[match.start : match.end]
-    if _LETTER.search(value):
+    if not _PLAIN.fullmatch(value):
         return False
-    return bool(
-        _POINT_BEFORE.search(text[: match.start]) or _POINT_AFTER.match(text, match.end) or _DECIMAL.fullmatch(value)
-    )
+    return "." in value or bool(_POINT_BEFORE.search(text[: match.start]) or _POINT_AFTER.match(text, match.end))
 
 
 def _recognisers(cfg: Config) -> list[Any]:

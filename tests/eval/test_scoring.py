@@ -152,6 +152,52 @@ def test_choice_takes_the_last_label_that_is_marked(reply: str, label: str | Non
     assert choice(("A", "B", "C", "D"))("C", reply).parsed == label
 
 
+OPTIONS = "A) x\nB) y\nC) z\nD) w"
+CONCLUSIONS = (
+    "The correct option is {}.",
+    "Therefore, the correct choice is ({}).",
+    "Hence {} is correct.",
+    "({}) is the right one",
+    "I choose {}.",
+    "I'd go with {}.",
+    "So I will pick option {}.",
+    "My choice: {}",
+    "So the answer must be {}.",
+    "Therefore $\\boxed{{{}}}$.",
+    "\\boxed{{\\text{{{}}}}}",
+    "Final: {}",
+    "**{}**",
+    "So it has to be {}.",
+    "Selected: {}",
+)
+
+
+@given(st.sampled_from(CONCLUSIONS), st.sampled_from("ABCD"), st.sampled_from(["", "{}. ", "- {}) ", "({}) ", "{}: "]))
+def test_options_repeated_around_a_conclusion_are_none(conclusion: str, label: str, form: str) -> None:
+    scorer, said = choice(("A", "B", "C", "D")), conclusion.format(label)
+    options = "\n".join((form or "{}) ").format(one) + "text" for one in "ABCD")
+    assert scorer(None, f"{options}\n\n{said}").parsed == label
+    assert scorer(None, f"{said}\n\n{options}").parsed == label
+    assert scorer(None, options).parsed is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "reply", "label"),
+    [
+        ("ABCD", "A) is wrong. B) is wrong. D) is right.\n\nFinal: D", "D"),
+        ("ABCD", f"{OPTIONS}\n\nB) y", "B"),
+        ("ABCD", f"{OPTIONS}\nIf A is correct, stop.\nSo it's C.", "C"),
+        ("ABCD", f"{OPTIONS}\nB is not correct.\nThe answer is C.\nI would not choose D.", "C"),
+        ("ABCD", "B) Paris\nLondon is A.", "B"),
+        (("positive", "negative"), "Sentiment: positive\nReason: no negative words", "positive"),
+        (("joy", "anger"), "Emotion: joy\nReason: no anger in it", "joy"),
+        (("positive", "negative"), "Positive: the food.\nNegative: the wait.\nThe sentiment is positive.", "positive"),
+    ],
+)
+def test_the_conclusion_counts_and_no_list_of_options(labels: tuple[str, ...], reply: str, label: str | None) -> None:
+    assert choice(tuple(labels))(None, reply).parsed == label
+
+
 @pytest.mark.parametrize(
     ("labels", "reply", "label"),
     [

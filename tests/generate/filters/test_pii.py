@@ -45,6 +45,12 @@ def found(text: str, **settings: Any) -> list[tuple[str, str]]:
         ("My SSN is 536-90-4399.", "US_SSN", "536-90-4399"),
         ("from 192.168.17.45 port 22", "IP_ADDRESS", "192.168.17.45"),
         ("00:1B:44:11:3A:B7 is the MAC", "MAC_ADDRESS", "00:1B:44:11:3A:B7"),
+        ("4111111111111111,12/27,123", "CREDIT_CARD", "4111111111111111"),
+        ("7,4111111111111111\n8,x", "CREDIT_CARD", "4111111111111111"),
+        ("ssn 219-09-9999,3", "US_SSN", "219-09-9999"),
+        ("1,219-09-9999", "US_SSN", "219-09-9999"),
+        ("Total 5,212-555-0142", "PHONE_NUMBER", "212-555-0142"),
+        ("+1 212-555-0142,5", "PHONE_NUMBER", "+1 212-555-0142"),
     ],
 )
 def test_what_is_personal(text: str, kind: str, value: str) -> None:
@@ -61,7 +67,7 @@ def test_what_is_personal(text: str, kind: str, value: str) -> None:
         "Card 4111 1111 1111 1112",  # the checksum is wrong
         "release 2.10.3 of 2024-05-06",
         "pi is 3.1415926535, e is 2.7182818284",
-        "ln 2 = 0.6931471805 and 3,1622776601",
+        "ln 2 = 0.6931471805, sqrt 2 = 1.4142135623",
         "a ratio of 0.2125551234 and 4155552671.5",
         "0.4111111111111111",
         "pi is 3.14159 26535 89793 and 3.141 592 653 589",
@@ -139,12 +145,20 @@ def test_no_network_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(
     st.integers(0, 99),
-    st.sampled_from(".,"),
     st.text("0123456789", min_size=1, max_size=16),
-    st.sampled_from(["{}", "x = {} m"]),
+    st.sampled_from(["{}", "x = {} m", "({})", "[{}, 1]", "{},2"]),
 )
-def test_no_part_of_a_decimal_is_personal(whole: int, point: str, decimals: str, frame: str) -> None:
-    assert found(frame.format(f"{whole}{point}{decimals}")) == []
+def test_no_part_of_a_decimal_is_personal(whole: int, decimals: str, frame: str) -> None:
+    assert found(frame.format(f"{whole}.{decimals}")) == []
+
+
+PERSONAL = ("4111111111111111", "219-09-9999", "192.168.1.10", "212-555-0142", "2125550142", "192.168.1.11")
+
+
+@given(st.lists(st.sampled_from(PERSONAL) | st.integers(0, 99).map(str), max_size=5), st.sampled_from(["{}", "[{}]"]))
+def test_a_comma_between_values_hides_none(values: list[str], frame: str) -> None:
+    personal = [value for value in values if value in PERSONAL]
+    assert [value.strip("[") for _, value in found(frame.format(",".join(values)))] == personal
 
 
 def test_a_value_between_letters_of_a_script_without_spaces_is_masked(ctx: FilterContext) -> None:
