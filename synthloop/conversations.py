@@ -10,17 +10,16 @@ A field that is not read is counted and told, once a file. One that by its name 
 refused: a student trained without it learns to answer questions it was not asked. So is a key of a turn beyond its
 role and text (`tool_calls`, `reasoning_content`).
 
-A row that has no answer to learn costs itself alone: it is left out and counted (`LeftOut`). So it is with an empty
-answer or problem; a last turn with `weight: 0` (OpenAI) or `train: false` (Axolotl); and an answer that a thumbs field
-calls bad (`label: false`, as TRL's guide to data set formats turns KTO's rows into ones to learn from). A rating
-(`rating: 2`) does not say from where on an answer is good, and a preference pair is for `dpo`: both are refused.
+A row that has no answer to learn costs itself alone: it is left out and counted (`LeftOut`). So it is with turns that
+end with the user's and no output beside them; an empty answer or problem; and a last turn with `weight: 0` (OpenAI) or
+`train: false` (Axolotl). Of two answers only one can be learned: such a row is refused.
 """
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 from typing import Any, NamedTuple
 
@@ -39,11 +38,10 @@ SHAREGPT = {"human": "user", "gpt": "assistant"}
 """ShareGPT's names of roles, of turns with `from` and `value`; others are as ROLES has them."""
 MARKS = ("weight", "train")
 """Keys of a turn that say whether it is learned: 1 or 0, true or false."""
-THUMBS = ("label", "kto_tag", "thumbs_up", "correct", "is_correct")
-RATINGS = ("rating", "ratings", "stars")
 PAIR = ("chosen", "rejected")
 
 EMPTY_ANSWER, EMPTY_PROBLEM = "an empty answer", "an empty problem"
+NO_ANSWER = f"no answer after the user's last turn, nor in a field {', '.join(OUTPUTS)}"
 
 
 class LeftOut(Exception):
@@ -59,21 +57,30 @@ class Conversation(NamedTuple):
 
 
 def read_conversation(
-    row: dict[str, Any], where: str, problem: str | None = None, output: str | None = None
+    row: dict[str, Any],
+    where: str,
+    problem: str | None = None,
+    output: str | None = None,
+    others: Collection[str] = (),
 ) -> Conversation:
     """The problem and the output of `row`.
 
     Args:
         problem, output: the fields to read; the first of PROBLEMS and OUTPUTS that the row has where not given. Turns
             that end with the assistant's hold the output, unless `output` names another field.
+        others: fields that are no output, whatever their names; `answer` beside a conversation never is.
 
     Raises:
-        LeftOut: the problem or the output is empty, or the output is marked as not to be learned.
-        UserError: no such field, or one that is not text or turns (`where` and the fields of the row are named).
+        LeftOut: the problem or the output is empty or not there, or the output is marked as not to be learned.
+        UserError: no such field, one that is not text or turns, or two outputs (`where` and the fields are named).
     """
     name = problem_field(row, where, problem)
     turns, names = read_problem(row, name, where)
-    if output is not None or not turns or turns[-1]["role"] != "assistant":
+    if output is None and turns and turns[-1]["role"] == "assistant":
+        _refuse_second_output(row, name, turns[-1]["content"], others, where)
+    else:
+        if output is None:
+            _require_output(row, name, turns)
         found = output_field(row, where, output)
         turns, names = [*turns, *read_turns(row, found, "assistant", where)], names | {found}
     if not is_filled(row[name]):
@@ -86,6 +93,29 @@ def read_conversation(
         )
     require_filled(turns[:-1], turns[-1]["content"])
     return Conversation(turns, isinstance(row[name], list), names)
+
+
+def _refuse_second_output(row: dict[str, Any], name: str, learned: str, others: Collection[str], where: str) -> None:
+    """Raises `UserError` for an output beside turns that end with the assistant's, unless it repeats that one."""
+    for other in OUTPUTS:
+        value = row.get(other)
+        if other in {name, "answer", *others} or not is_filled(value) or str(value).strip() == learned.strip():
+            continue
+        raise UserError(
+            f"{where}: '{name}' ends with an answer ({learned!r:.80}), and '{other}' holds another ({value!r:.80}). "
+            f"Leave out the one that is not to be learned, or where '{other}' follows it, end '{name}' with a turn of "
+            "the user."
+        )
+
+
+def _require_output(row: dict[str, Any], name: str, turns: Sequence[Message]) -> None:
+    """Raises `LeftOut` where the problem is turns that end with the user's, or none, and there is no output field."""
+    if not isinstance(row[name], list) or row.keys() & {*OUTPUTS} or row.keys() >= {*PAIR}:
+        return
+    if not turns:
+        raise LeftOut(EMPTY_PROBLEM)
+    if turns[-1]["role"] == "user":
+        raise LeftOut(NO_ANSWER)
 
 
 def read_problem(row: dict[str, Any], name: str, where: str) -> tuple[list[Message], frozenset[str]]:
@@ -125,14 +155,14 @@ def _first(row: dict[str, Any], known: Sequence[str], asked: str | None, where: 
     if there:
         return next((name for name in there if is_filled(row[name])), there[0])
     if set(PAIR) <= row.keys():
-        raise UserError(f"{where}: a preference pair ('chosen', 'rejected'), and no {kind}. {_PAIR_REMEDY}")
+        raise UserError(f"{where}: a preference pair ('chosen', 'rejected'), and no {kind}. {PAIR_REMEDY}")
     raise UserError(
         f"{where}: none of the fields {', '.join(known)}. Rename one, or for a task set task.{kind} to one that the "
         f"row has: {', '.join(map(visible, row)) or 'it is empty'}."
     )
 
 
-_PAIR_REMEDY = (
+PAIR_REMEDY = (
     "Pairs are trained on by themselves: synthloop train CONFIG --data FILE --output DIR train.objective=dpo. To learn "
     "the preferred answer alone, name it `completion` and leave `rejected` out."
 )
@@ -168,6 +198,8 @@ def _turn(turn: Any, name: str, where: str) -> Message:
     names = ("from", "value") if "from" in filled else ("role", "content")
     role, content = (turn.get(key) for key in names) if filled else (None, None)
     role = SHAREGPT.get(role, role) if isinstance(role, str) else role
+    if content is None and filled and names[1] in turn:
+        content = ""
     unread = sorted(filled - {*names, *MARKS})
     if role not in ROLES or not isinstance(content, str) or unread:
         found = f"{', '.join(map(repr, unread))} in " if unread else ""
@@ -189,37 +221,6 @@ def _is_learned(turn: dict[str, Any], name: str, where: str) -> bool | None:
                 "whole row counts in the loss is a `weight` beside the turns."
             )
     return all(marks.values()) if marks else None
-
-
-def heed_verdict(row: dict[str, Any], read: Iterable[str], where: str, remedy: str) -> set[str]:
-    """Follow what `row` says of its own answer in fields that are not `read`; the names of those that call it good.
-
-    Raises:
-        LeftOut: a thumbs field calls the answer bad.
-        UserError: a rating, a preference, or a thumb that is no true or false. It ends with `remedy`.
-    """
-    heeded = set()
-    for name in sorted(row.keys() - set(read)):
-        value = row[name]
-        if not is_filled(value):
-            continue
-        if name in THUMBS and str(value).lower() in ("true", "false"):
-            if str(value).lower() == "false":
-                raise LeftOut(f"an answer that `{name}` calls bad")
-            heeded.add(name)
-        elif name in THUMBS and str(value) in ("0", "1", "0.0", "1.0"):
-            raise UserError(
-                f"{where}: '{name}' is {value!r}. If it says whether the answer is good: true or false. {remedy}"
-            )
-        elif name in RATINGS:
-            raise UserError(
-                f"{where}: '{name}' is {value!r:.80}, and it is not known from where on an answer is good enough to "
-                f'learn. Choose (here 4), and take the field out: python -c "import json, sys; [print(json.dumps(row)) '
-                f"for row in map(json.loads, open(sys.argv[1])) if row.pop('{name}') >= 4]\" FILE > OTHER. {remedy}"
-            )
-        elif name in PAIR:
-            raise UserError(f"{where}: '{name}' makes the row a preference. {_PAIR_REMEDY} {remedy}")
-    return heeded
 
 
 class Unread:

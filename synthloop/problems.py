@@ -5,8 +5,8 @@ turn ("Go on.") may end many conversations: there the problem is all turns. The 
 nothing of one of them and is not compared; a person and a judge are shown it.
 
 Rows are cut from one conversation where the turns of one begin with those of the other, as in a file with a row for
-each turn of a chat. A beginning that most rows share, a greeting, makes them no one conversation
-(`synthloop.boilerplate`).
+each turn of a chat, or where one ends as the other begins, as windows that slide over a chat do. A beginning that most
+rows share, a greeting, makes them no one conversation (`synthloop.boilerplate`).
 
 Limits: two rows whose turns part after a common beginning, branches of a tree, are told to be of one conversation only
 by a third that ends where they part.
@@ -18,15 +18,17 @@ import hashlib
 import unicodedata
 from collections import Counter
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING, Protocol
 
 from synthloop.boilerplate import is_common
 
 if TYPE_CHECKING:
-    from synthloop.records import Message
+    from synthloop.records import Example, Message
 
 SYSTEM = ("system", "developer")
+MIN_WORDS = 12
+"""Of the turns that two windows of one conversation share; fewer may be said in any (chosen, not measured)."""
 
 Beginnings = tuple[bytes, ...]
 """A conversation as a hash of each of its beginnings, the last of which is the whole."""
@@ -79,10 +81,7 @@ def same_text(text: str) -> str:
 
 def beginnings(row: Problem, shared: frozenset[str] = frozenset()) -> Beginnings:
     """Of the turns that are compared, each as `same_text`."""
-    hashes = accumulate(
-        _asked(row, shared), lambda before, turn: _digest(before + _digest(same_text(turn).encode())), initial=b""
-    )
-    return tuple(hashes)[1:]
+    return _ends([same_text(turn) for turn in _asked(row, shared)])
 
 
 def begun_with(rows: Sequence[Beginnings]) -> list[list[bytes]]:
@@ -106,6 +105,39 @@ def cut_from(rows: Sequence[Beginnings], held: Sequence[Beginnings]) -> list[boo
     begun = begun_with([*rows, *held])
     whole, inside = {one[-1] for one in held}, {end for ends in begun[len(rows) :] for end in ends}
     return [one[-1] in inside or not whole.isdisjoint(ends) for one, ends in zip(rows, begun, strict=False)]
+
+
+def overlaps(rows: Sequence[Example]) -> list[tuple[int, int]]:
+    """Pairs of positions that join rows of which one ends, with its completion, as the other begins.
+
+    They share a turn and the reply to it at least, and MIN_WORDS words; common beginnings are aside.
+    """
+    said = [_said(row) for row in rows]
+    openings = {turns[:2] for turns in said}
+    begin: dict[bytes, list[int]] = {}
+    for place, turns in enumerate(said):
+        for end in _ends(turns)[1:]:
+            begin.setdefault(end, []).append(place)
+    joined: dict[bytes, list[int]] = {}
+    known = {end for end, places in begin.items() if not is_common(len(places), len(rows))}
+    for place, turns in enumerate(said):
+        for start in range(1, len(turns) - 1):
+            if turns[start : start + 2] not in openings or sum(len(turn.split()) for turn in turns[start:]) < MIN_WORDS:
+                continue
+            if (end := _ends(turns[start:])[-1]) in known:
+                joined.setdefault(end, []).append(place)
+    return [pair for end, places in joined.items() for pair in pairwise([*places, *begin[end]])]
+
+
+def _said(row: Example) -> tuple[str, ...]:
+    """The texts of the turns, the system's aside, and of the completion, each as `same_text`."""
+    turns = [turn["content"] for turn in _turns(row) if turn["role"] not in SYSTEM]
+    return tuple(map(same_text, [*turns, row.completion]))
+
+
+def _ends(texts: Sequence[str]) -> tuple[bytes, ...]:
+    """A hash of each beginning of `texts`."""
+    return tuple(accumulate(texts, lambda before, text: _digest(before + _digest(text.encode())), initial=b""))[1:]
 
 
 def _digest(data: bytes) -> bytes:

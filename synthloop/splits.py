@@ -220,11 +220,13 @@ def _not_apart(rows: list[Example], held: list[Example], shared: frozenset[str])
     """How rows are not apart from those `held` out -> the rows: they have the same problem, or conversation."""
     begins, others = ([problems.beginnings(row, shared) for row in many] for many in (rows, held))
     whole = {one[-1] for one in others}
+    chats = similarity.components(len(rows) + len(held), problems.overlaps([*rows, *held]))
+    held_chats = set(chats[len(rows) :])
     same, cut = [], []
-    for row, one, is_cut in zip(rows, begins, problems.cut_from(begins, others), strict=True):
+    for row, one, is_cut, its in zip(rows, begins, problems.cut_from(begins, others), chats, strict=False):
         if one[-1] in whole:
             same.append(row)
-        elif is_cut:
+        elif is_cut or its in held_chats:
             cut.append(row)
     found = {"also stand in": same, "are cut from conversations in": cut}
     return {how: many for how, many in found.items() if many}
@@ -240,7 +242,7 @@ def _group(
     rows = [row for name in PUBLISHED for row in splits[name]]
     alike = similarity.links([problems.compared(row, shared) for row in rows], threshold)
     notes["near_duplicate_rows"] = len(rows) - len(set(similarity.components(len(rows), alike)))
-    cut = problems.continuations([problems.beginnings(row, shared) for row in rows])
+    cut = problems.continuations([problems.beginnings(row, shared) for row in rows]) + problems.overlaps(rows)
     several = [size for size in Counter(similarity.components(len(rows), cut)).values() if size > 1]
     notes["conversations_of_several_rows"] = {"conversations": len(several), "rows": sum(several)}
     indices = similarity.components(len(rows), [*alike, *cut])

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from synthloop.conversations import LeftOut, Unread, heed_verdict, read_conversation
+from synthloop.conversations import LeftOut, Unread, read_conversation
 from synthloop.errors import UserError
 
 ASKED = {"role": "user", "content": "Which sea is salty?"}
@@ -47,6 +47,10 @@ def test_a_field_that_says_nothing_is_passed_over() -> None:
     [
         ({"prompt": "Say it.", "completion": " \n"}, "an empty answer"),
         ({"prompt": "Say it.", "completion": None}, "an empty answer"),
+        ({"messages": [ASKED, {**TOLD, "content": None}]}, "an empty answer"),
+        ({"messages": [ASKED]}, "no answer after the user's last turn"),
+        ({"conversations": [{"from": "human", "value": "Say it."}]}, "no answer after the user's last turn"),
+        ({"messages": []}, "an empty problem"),
         ({"prompt": "", "completion": "It."}, "an empty problem"),
         ({"messages": [], "completion": "It."}, "an empty problem"),
         ({"instruction": " ", "input": "", "output": "It."}, "an empty problem"),
@@ -90,40 +94,36 @@ def test_a_key_of_a_turn_whose_meaning_would_be_lost_is_refused(turns: list[Any]
         read_conversation({"messages": turns}, "f.jsonl, line 3")
 
 
+@pytest.mark.parametrize("name", ["prompt", "messages", "conversations"])
+@pytest.mark.parametrize("other", ["output", "completion", "response"])
+def test_a_second_answer_is_refused_unless_it_repeats_the_first(name: str, other: str) -> None:
+    for second in ("None is.", [{**TOLD, "content": "None is."}]):
+        with pytest.raises(
+            UserError, match=rf"x: '{name}' ends with an answer \('The Dead.*, and '{other}' holds another"
+        ):
+            read_conversation({name: [ASKED, TOLD], other: second}, "x")
+    assert len(read_conversation({name: [ASKED, TOLD], other: f" {TEXTS[1]}", "answer": "Dead"}, "x").turns) == 2
+    assert len(read_conversation({name: [ASKED, TOLD], other: {"id": 3}}, "x", others={other}).turns) == 2
+
+
+@pytest.mark.parametrize(
+    "row", [{"messages": [ASKED], "target": "It."}, {"messages": [ASKED], "output": ""}, {"messages": [ASKED]}]
+)
+def test_a_conversation_without_an_answer_costs_itself_alone(row: dict[str, Any]) -> None:
+    with pytest.raises(LeftOut):
+        read_conversation(row, "x")
+
+
+@pytest.mark.parametrize("row", [{"prompt": "Say it."}, {"messages": [{"role": "tool", "content": "It."}]}])
+def test_other_rows_without_an_output_are_refused(row: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match="none of the fields output"):
+        read_conversation(row, "x")
+
+
 @pytest.mark.parametrize("name", ["system", "system_prompt", "passage", "functions", "image"])
 def test_a_part_of_the_problem_that_is_not_read_is_refused(name: str) -> None:
     with pytest.raises(UserError, match=f"'{name}' is not read, and by its name it is part of the problem"):
         Unread().add({"prompt": "a", name: "something"}, {"prompt"}, "x", "Join it.")
-
-
-@pytest.mark.parametrize("value", [False, "false", "False"])
-@pytest.mark.parametrize("name", ["label", "kto_tag", "is_correct"])
-def test_thumbs_down_leaves_a_row_out_and_thumbs_up_is_read(name: str, value: Any) -> None:
-    with pytest.raises(LeftOut, match=f"an answer that `{name}` calls bad"):
-        heed_verdict({name: value}, (), "x", "")
-    assert heed_verdict({name: not value if isinstance(value, bool) else "True"}, (), "x", "") == {name}
-    assert heed_verdict({name: value}, {name}, "x", "") == set(), "what is read as something else is no thumb"
-
-
-@pytest.mark.parametrize(
-    ("row", "told"),
-    [
-        ({"label": 0}, "'label' is 0. If it says whether the answer is good: true or false. Rename it."),
-        ({"rating": 2}, r"'rating' is 2, .* row.pop\('rating'\) >= 4.* Rename it."),
-        ({"rating": {"type": "five_star", "value": 1.0}}, "not known from where on"),
-        ({"rejected": "No sea."}, "train.objective=dpo.* Rename it."),
-    ],
-)
-def test_a_verdict_that_needs_a_choice_is_refused(row: dict[str, Any], told: str) -> None:
-    with pytest.raises(UserError, match=told):
-        heed_verdict(row, (), "x", "Rename it.")
-    assert heed_verdict(row, row, "x", "") == set()
-    assert heed_verdict(dict.fromkeys(row), (), "x", "") == set(), "a column that says nothing"
-
-
-def test_other_columns_of_the_same_names_are_no_verdict() -> None:
-    row = {"label": "geography", "correct": "B", "stars": None}
-    assert heed_verdict(row, (), "x", "") == set()
 
 
 def test_a_preference_pair_is_named_where_an_answer_is_looked_for() -> None:

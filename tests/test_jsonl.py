@@ -90,9 +90,9 @@ SECOND_LINE: dict[str, tuple[bytes, str]] = {
         "'instruction' is not read",
     ),
     "tools": (b'{"input": "a", "output": "4", "tools": [{}]}\n', "'tools' is not read"),
-    "ShareGPT without an answer": (
-        b'{"conversations": [{"from": "human", "value": "a"}]}\n',
-        "none of the fields output",
+    "two answers": (
+        b'{"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "3"}], "output": "4"}\n',
+        "and 'output' holds another",
     ),
     "a turn without content": (b'{"messages": [{"role": "user"}], "output": "4"}\n', "should hold turns of `role`"),
     "a turn with tool calls": (

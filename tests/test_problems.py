@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from synthloop import problems
 from synthloop.records import Candidate, Example, Message, Row
+from synthloop.similarity import components
 from tests.generate import rows
 
 ROLES = ("user", "assistant")
@@ -89,3 +90,32 @@ def test_a_row_is_cut_from_a_conversation_where_the_turns_of_one_begin_with_the_
         one, held = paths[split], [*paths[:split], *paths[split + 1 :]]
         (is_cut,) = problems.cut_from(begins[split : split + 1], [*begins[:split], *begins[split + 1 :]])
         assert is_cut == any(a[: len(b)] == b != a for other in held for a, b in ((one, other), (other, one)))
+
+
+def window(*texts: str) -> Example:
+    return chat(*texts[:-1]).model_copy(update={"completion": texts[-1]})
+
+
+@given(st.integers(2, 5), st.integers(1, 8), st.booleans(), st.integers(0, 1))
+def test_windows_that_slide_over_one_chat_are_joined_where_they_share_a_turn_and_its_reply(
+    size: int, step: int, is_long: bool, offset: int
+) -> None:
+    """Whatever opens or closes every chat: it stands at the same end of all."""
+    words = "over the hills and far away" if is_long else ""
+    told = [[f"{name} says {number} {words}" for number in range(30)] for name in ("Ada", "Bo")]
+    chats = [["Hello", "How " * 12, *texts, "Thanks", "Any time, " * 12] for texts in told]
+    starts = range(offset, 34 - 2 * size, step * 2)
+    rows = [window(*chat[start : start + 2 * size]) for chat in chats for start in starts]
+    groups = components(len(rows), problems.overlaps(rows))
+    first, other = groups[: len(starts)], groups[len(starts) :]
+    assert not set(first) & set(other)
+    if step >= size:
+        assert len(set(groups)) == len(rows)
+    elif is_long:
+        assert len(set(first)) == len(set(other)) == 1
+
+
+def test_rows_that_share_examples_or_a_farewell_are_no_one_conversation() -> None:
+    example, farewell = ("What is 2 + 2 ?", "It is 4 " * 6), ("Thanks", "You are welcome " * 6)
+    rows = [window(*example, f"What is {n} + 2 ?", f"It is {n + 2}", *farewell) for n in range(9)]
+    assert problems.overlaps(rows) == []

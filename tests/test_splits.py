@@ -132,6 +132,21 @@ def test_conversations_across_published_splits_are_refused_or_dropped_and_counte
     assert not {row.id for row in train} & {row.id for part in splits.values() for row in part}
 
 
+def windows(conversation: list[str]) -> list[Example]:
+    """Of three turns and their replies, each a turn after the one before."""
+    return [chat(*conversation[start : start + 6]) for start in range(0, len(conversation) - 5, 2)]
+
+
+def test_windows_of_one_conversation_lie_in_one_split() -> None:
+    talks = [windows([f"Page {page} of book {number}: {'so ' * page}" for page in range(10)]) for number in range(30)]
+    settings = Splits(near_duplicate=1.0)
+    splits, _ = split_chats(settings, train=[row for rows in talks for row in rows])
+    homes = {row.id: name for name, part in splits.items() for row in part}
+    assert all(len({homes[row.id] for row in rows}) == 1 for rows in talks)
+    with pytest.raises(UserError, match="2 of the 89 rows of 'train' are cut from conversations in 'test'"):
+        split_chats(settings, train=[*talks[0][:2], *(row for rows in talks[1:] for row in rows)], test=talks[0][2:])
+
+
 def test_a_greeting_before_most_chats_makes_them_no_one_conversation() -> None:
     greeting = ["Hello", "Hello! How can I help?"]
     rows = [chat(*greeting), *(chat(*greeting, *talk(number)) for number in range(60))]

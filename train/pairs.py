@@ -36,7 +36,8 @@ from synthloop.conversations import (
 from synthloop.errors import UserError
 from synthloop.jsonl import read_jsonl
 from synthloop.records import Message, Row
-from train.rows import UNREAD_REMEDY, Cut, Tokens, describe_lengths, loop_row, report_unread, row_weight, tokenise
+from synthloop.verdicts import row_weight
+from train.rows import UNREAD_REMEDY, Cut, Tokens, describe_lengths, loop_row, report_unread, tokenise
 
 log = logging.getLogger("synthloop.train")
 

@@ -30,10 +30,11 @@ from typing import Any, Literal, NamedTuple, get_args
 
 from synthloop.chat import completion_ids, end_ids, prompt_ids, reply_text
 from synthloop.config import parse
-from synthloop.conversations import LeftOut, Unread, heed_verdict, read_conversation, require_filled
+from synthloop.conversations import LeftOut, Unread, read_conversation, require_filled
 from synthloop.errors import UserError
 from synthloop.jsonl import read_jsonl
 from synthloop.records import Candidate, Record, Row
+from synthloop.verdicts import heed_verdict, row_weight
 
 log = logging.getLogger("synthloop.train")
 
@@ -135,14 +136,6 @@ def report_unread(path: Path, rows: Sequence[Row], unread: Unread) -> None:
         log.info("train: %s: `weight` scales the loss of each row, from %g to %g.", path, min(weights), max(weights))
     if context := sum(any(turn["role"] == "assistant" for turn in row.messages) for row in rows):
         log.info("train: %s: earlier assistant turns (in %d rows) are context; the last one is learned.", path, context)
-
-
-def row_weight(line: dict[str, Any], where: str) -> float:
-    """The `weight` of a line; 1 where it has none. Raises `UserError`."""
-    value = 1.0 if line.get("weight") is None else line["weight"]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
-        raise UserError(f"{where}: 'weight' should be a number of 0 or more, found {value!r:.200}.")
-    return float(value)
 
 
 def tokenise(tokenizer: Any, rows: Sequence[Row], **template_kwargs: Any) -> list[Tokens]:

@@ -28,7 +28,7 @@ from __future__ import annotations
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -42,7 +42,6 @@ from synthloop.conversations import (
     LeftOut,
     Unread,
     field,
-    heed_verdict,
     read_conversation,
     text_field,
 )
@@ -50,6 +49,7 @@ from synthloop.errors import UserError, did_you_mean
 from synthloop.plugins import RoleName
 from synthloop.records import Example, Message, Score
 from synthloop.task import make_example
+from synthloop.verdicts import heed_verdict, row_weight
 
 METRIC = "accuracy"
 
@@ -210,7 +210,9 @@ def _conversations(cfg: Config, split: str, unread: Unread) -> Iterator[tuple[st
     others = {cfg.answer or "answer", cfg.slice or "slice", *cfg.ignore}
     for where, row in _rows(cfg, split):
         try:
-            said = _read(cfg, row, where)
+            said = _read(cfg, row, where, others)
+            if "weight" not in said.read | others and row_weight(row, where, _VERDICT_REMEDY) == 0:
+                raise LeftOut("`weight` 0")
             heeded = heed_verdict(row, said.read | others, where, _VERDICT_REMEDY)
             role = said.turns[-2]["role"]
             if role != "user":
@@ -222,13 +224,13 @@ def _conversations(cfg: Config, split: str, unread: Unread) -> Iterator[tuple[st
         yield where, row, said
 
 
-def _read(cfg: Config, row: dict[str, Any], where: str) -> Conversation:
+def _read(cfg: Config, row: dict[str, Any], where: str, others: Collection[str]) -> Conversation:
     """The row's conversation; for scorer `json` an output that is not text is written as JSON."""
     if cfg.scorer == "json":
         outputs = OUTPUTS if cfg.output is None else (cfg.output,)
         given = {name: row[name] for name in outputs if name in row and (row[name] is not None or cfg.output)}
         row = row | {name: _json(value) for name, value in given.items()}
-    return read_conversation(row, where, cfg.input, cfg.output)
+    return read_conversation(row, where, cfg.input, cfg.output, others)
 
 
 def _json(value: Any) -> str:

@@ -107,6 +107,12 @@ def test_choice_reads_its_labels_from_the_data(tmp_path: Path) -> None:
         ),
         ({"messages": [{"role": "user"}], "output": "4"}, r"line 2: 'messages' should hold turns of `role`"),
         ({"messages": [{"role": "assistant", "content": "4"}]}, r"line 2: expected a conversation that ends"),
+        ({"input": "a", "output": "4", "weight": -1}, r"line 2: 'weight' should be .* found -1\. .*set task.ignore"),
+        ({"input": "a", "output": "4", "weight": "2 kg"}, r"line 2: 'weight' should be .* found '2 kg'"),
+        (
+            {"prompt": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "3"}], "output": "4"},
+            "line 2: 'p",
+        ),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, line: Any, told: str) -> None:
@@ -289,6 +295,10 @@ USER, REPLY = {"role": "user", "content": "2+2"}, {"role": "assistant", "content
         ({"messages": [USER, {**REPLY, "weight": 0}]}, "an answer that is marked as not to be learned"),
         ({"messages": [USER, {**REPLY, "train": False}]}, "an answer that is marked as not to be learned"),
         ({"messages": [USER, REPLY], "label": False}, "an answer that `label` calls bad"),
+        ({"messages": [USER, REPLY], "feedback": "👎"}, "an answer that `feedback` calls bad"),
+        ({"messages": [USER, {**REPLY, "content": None}]}, "an empty answer"),
+        ({"conversations": [{"from": "human", "value": "2+2"}]}, "no answer after the user's last turn"),
+        ({"input": "2+2", "output": "4", "weight": 0}, "`weight` 0"),
         ({"messages": [{"role": "system", "content": "Add."}, REPLY]}, "no turn of the user right before the output"),
         ({"messages": [USER, {"role": "tool", "content": "4"}, REPLY]}, "no turn of the user right before the output"),
     ],
@@ -301,6 +311,20 @@ def test_a_row_without_an_answer_to_learn_costs_itself_alone(
     assert f"task: 'train': 1 row is left out: 1 with {why}" in caplog.text
     with pytest.raises(UserError, match=f"no row of 'train' can be used. 2 rows are left out: 2 with {why}"):
         list(task_of(tmp_path, row, row, scorer="numeric").load("train"))
+
+
+def test_a_weight_that_the_task_reads_or_ignores_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    row = {"input": "a", "output": "4", "weight": 0}
+    assert only(task_of(tmp_path, row, scorer="numeric", slice="weight")).slice == "0"
+    assert only(task_of(tmp_path, row, scorer="numeric", ignore=["weight"])).slice is None
+    assert only(task_of(tmp_path, {**row, "weight": 2}, scorer="numeric")).completion == "4"
+    assert "'weight' in 1 of 1 rows" in caplog.text
+
+
+def test_a_second_answer_that_the_task_reads_or_ignores_is_none(tmp_path: Path) -> None:
+    row = {"messages": [USER, REPLY], "response": "5"}
+    for settings in ({"ignore": ["response"]}, {"slice": "response"}):
+        assert only(task_of(tmp_path, row, scorer="numeric", **settings)).completion == "4"
 
 
 def test_labels_are_those_of_rows_that_are_used(tmp_path: Path) -> None:
