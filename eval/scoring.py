@@ -159,7 +159,7 @@ def choice(labels: tuple[str, ...]) -> Scorer:
         return re.split("[:：]", line)[-1]
 
     def score(reference: str | None, text: str) -> Score:
-        lines = [line for line in reversed(text.rsplit("</think>", 1)[-1].split("\n")) if line.strip()]
+        lines = [line for line in reversed(_same_width(text).rsplit("</think>", 1)[-1].split("\n")) if line.strip()]
         opened = [label for label, _ in filter(None, map(opening, lines))]
         others = [line for line in lines if opening(line) is None]
         ways = (
@@ -212,8 +212,15 @@ _AFTER_A_LABEL = r"(?:is|was|because|since|as|and|or|but|with|it|this|that|there
 _LabelPattern = tuple[str, re.Pattern[str]]
 
 
+def _same_width(text: str) -> str:
+    """`text` with its letters and digits in NFKC; punctuation stays, as it marks where a sentence ends."""
+    composed = unicodedata.normalize("NFC", text)
+    return re.sub(r"\w+", lambda match: unicodedata.normalize("NFKC", match[0]), composed)
+
+
 def _label_pattern(label: str) -> _LabelPattern:
-    written = re.escape(label) if len(label) == 1 else f"(?i:{re.escape(label)})"
+    plain = _same_width(label)
+    written = re.escape(plain) if len(plain) == 1 else f"(?i:{re.escape(plain)})"
     in_prose = rf"(?!['’]|\s+(?!{_AFTER_A_LABEL})[a-z])" if label.casefold() in _FUNCTION_WORDS else ""
     return label, re.compile(written + in_prose)
 

@@ -33,6 +33,10 @@ _WITHOUT_SPACES = (
 )
 """Code points, first and last, of scripts that write words side by side (Unicode's UAX 29, section 4)."""
 
+_HANGUL = r"\u1100-\u11ff\u3131-\u318e\ua960-\ua97c\uac00-\ud7a3\ud7b0-\ud7c6\ud7cb-\ud7fb"
+"""Letters of a script with spaces, whose particles are glued to a word or number of any other: C입니다, 12는."""
+_is_hangul = re.compile(f"[{_HANGUL}]").match
+
 
 def in_word(character: str) -> bool:
     """Whether `character` is part of a word: a letter, a mark on one (vowel signs, accents), a digit or '_'."""
@@ -45,14 +49,20 @@ def sets_no_spaces(character: str) -> bool:
 
 
 def stands_alone(text: str, start: int, end: int) -> bool:
-    """Whether `text[start:end]` is cut out of no word: neither end goes on in a letter of a script with spaces."""
+    """Whether `text[start:end]` is cut out of no word: neither end goes on in a letter of a script with spaces.
+
+    Between a Hangul letter and any other letter or digit a word ends: particles are glued to foreign words.
+    """
     return _is_border(text[start - 1 : start], text[start]) and _is_border(text[end : end + 1], text[end - 1])
 
 
 def _is_border(outside: str, inside: str) -> bool:
     if not outside or not in_word(outside) or not in_word(inside):
         return True
-    return sets_no_spaces(inside) or (sets_no_spaces(outside) and unicodedata.category(outside)[0] != "M")
+    if sets_no_spaces(inside):
+        return True
+    differ = sets_no_spaces(outside) or bool(_is_hangul(outside)) != bool(_is_hangul(inside))
+    return differ and unicodedata.category(outside)[0] != "M"
 
 
 SIGNS = "+*/=<>^%&|~"
@@ -89,6 +99,7 @@ class _Patterns(NamedTuple):
     """Regular expressions that know all of Unicode; made when the first text needs them, which takes some 30 ms."""
 
     outside: str
+    outside_hangul: str
     word: re.Pattern[str]
     piece: re.Pattern[str]
     spaceless: re.Pattern[str]
@@ -117,7 +128,8 @@ def _unicode() -> _Patterns:
         if category[0] in "LN" and run[0] <= last and first <= run[-1]
     )
     return _Patterns(
-        outside=rf"[^\W{spaceless}]|{mark}",
+        outside=rf"[^\W{spaceless}{_HANGUL}]|{mark}",
+        outside_hangul=rf"[{_HANGUL}]|{mark}",
         word=re.compile(
             rf"\d+|[^\W{spaceless}]+(?:{mark}+[^\W{spaceless}]*)*|[{spaceless}]{mark}*|{mark}+|{sign}|{SIGN_HERE}"
         ),
@@ -135,11 +147,15 @@ def _category(code: int) -> str:
 
 def whole_word(word: str) -> str:
     """A pattern of `word` where it `stands_alone`."""
-    borders = [in_word(end) and not sets_no_spaces(end) for end in (word[0], word[-1])]
-    before, after = (
-        rf"(?{way}{_unicode().outside})" if one else "" for way, one in zip(("<!", "!"), borders, strict=True)
-    )
+    before, after = (_no_word(way, end) for way, end in (("<!", word[0]), ("!", word[-1])))
     return before + re.escape(word) + after
+
+
+def _no_word(way: str, end: str) -> str:
+    """A lookaround, `way` of `end`, for what no word with `end` goes on in."""
+    if not in_word(end) or sets_no_spaces(end):
+        return ""
+    return f"(?{way}{_unicode().outside_hangul if _is_hangul(end) else _unicode().outside})"
 
 
 def spaceless_letter() -> str:

@@ -11,11 +11,12 @@ given as None, and never as a part of itself.
 | `10{,}000` `10\\,000` | 10000      | LaTeX                               | `12:30` `3:2` (time, ratio)           |
 | `3 1/2` `½` `\\frac{1}{2}` | 3.5, 0.5 | fractions                          | `3/4/2020`                            |
 | `2e3` `2 × 10^3` `10³` | 2000    | powers of ten                       | `2^10` `0x1F`                         |
-| `12kg` `5x` `$5` `50%` | 12      | units are ignored                   |                                       |
+| `12kg` `5x` `Rs.5` `50%` | 12    | units are ignored                   | `Fig.3` `3万` `x/2` `\\frac{x}{2}`     |
 | `１２` `٣٤`          | 12         | digits of any script                | `2√3` `5π` `\\sqrt{2}`                |
 
-Digits inside a word (`m2`, `H2O`, `x^2`) are no number. A minus sign belongs to its number unless it follows a word, a
-number or a bracket, where it subtracts or hyphenates.
+Digits inside a word of Latin, Greek or Cyrillic letters (`m2`, `H2O`, `v1.2`, `x^2`) are no number; one may stand right
+after a letter of any other script (`一共12个`, `정답은12`). A minus sign belongs to its number unless it follows such a
+word, a number or a bracket, where it subtracts or hyphenates.
 """
 
 from __future__ import annotations
@@ -34,48 +35,65 @@ _CHARACTERS = str.maketrans(
         "\u066b": ".",
         "\u066c": ",",
         "\u2044": "/",
-        "\u2019": "'",
-        "\u2007": "\u2009",
-        "\u202f": "\u2009",
-        "\u00a0": "\u2009",
+        **dict.fromkeys("\u2019\u2032", "'"),
+        **dict.fromkeys("\u00a0\u2004\u2005\u2006\u2007\u2008\u200a\u202f\u205f", "\u2009"),
+        **dict.fromkeys("\u2000\u2001\u2002\u2003\u3000", " "),
     }
 )
+_FRAC = r"\\(?:[cdts]|nice)?frac"
+_DIGITS = r"\d(?:[\d.,'_ \u2009]*\d)?"
+_OVER = rf"{_DIGITS})\s*\}}\s*\{{\s*({_DIGITS})\s*\}}"
 _LATEX = (
     (re.compile(r"\{,\}"), ","),
-    (re.compile(r"\\[,:;]|\\ (?=\d)"), "\u2009"),
+    (re.compile(r"\{\\[,:;]\}|\\[,:;]|\\ (?=\d)|\\(?:thin|med|thick)space(?![a-zA-Z])\s*"), "\u2009"),
     (re.compile(r"\\!"), ""),
     (re.compile(r"\\([$%])"), r"\1"),
     (re.compile(r"\\(?:times|cdot)(?![a-zA-Z])"), "×"),
-    (re.compile(r"(?<=\d)\\[dt]?frac\{(\d+)\}\{(\d+)\}"), r" \1/\2"),
-    (re.compile(r"\\[dt]?frac\{(-?\d+)\}\{(\d+)\}"), r"\1/\2"),
+    (re.compile(rf"(?<=\d){_FRAC}\s*\{{\s*({_OVER}"), r" \1/\2"),
+    (re.compile(rf"{_FRAC}\s*\{{\s*(-?{_OVER}"), r"\1/\2"),
 )
 _BOLD = re.compile(r"^\*\*(.*)\*\*$")
 _SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺"
 _SUPERSCRIPT = re.compile(f"[{_SUPERSCRIPTS}]+")
 _VULGAR = re.compile("(\\d?)([¼-¾⅐-⅞])")
 
+_LETTER = (
+    r"A-Za-z\u00aa\u00b5\u00ba\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u037d\u037f-\u0386\u0388-\u052f\u1e00-\u1fff"
+    r"\U0001d400-\U0001d7cb"
+)
+"""Latin, Greek and Cyrillic letters and the marks on them: the ones that digits right after them belong to."""
+_TIMES = r"(?:[万萬亿億兆만억천]|[千百](?![克米瓦卡分]))"
+"""Thousands and the like, after a number a part of it; 千克 is a kilogram."""
+_ARGUMENT = r"\{(?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*\}"
+
 _WHOLE = r"""(?: \d{1,3}(?:,\d{3})+ | \d{1,2}(?:,\d{2})+,\d{3}           # 1,234,567 and 12,34,567
                | \d{1,3}(?:[ \u2009]\d{3})+ | \d{1,3}(?:['_]\d{3})+ | \d+ )"""
-_DECIMAL = rf"(?: {_WHOLE}(?:\.\d+)? | \.\d+ )"
+_DECIMAL = rf"(?: {_WHOLE}(?:\.\d+)? | (?<![^\W\d_])\.\d+ )"
 _EXPONENT = r"\^\{?[+-]?\d+\}?"
 _TOKEN = re.compile(
     rf"""
-    (?=[\w.^+$€£¥₹√∛∜\\-]) (?:                                         # what a token can start with, for speed
+    (?=[\w.^+$€£¥₹√∛∜\\/-]) (?:                                        # what a token can start with, for speed
       (?P<irrational> (?:{_DECIMAL}\s?)? (?:[√∛∜]|\\sqrt(?:\[\d+\])?) \s?[({{]?{_DECIMAL}
         | {_DECIMAL}\s?(?:π|\\pi)(?:\s?/\s?\d+)? | (?:π|\\pi)\s?/\s?\d+ ) |
-      [^\W\d_] \w* (?:{_EXPONENT})?                                      # a word, with the digits in it
+      (?<![{_LETTER}\d_]) (?i:rs|rp|kr|tk|fr)\.(?=\d)                   # a currency with its point
+    | [{_LETTER}] [{_LETTER}\d_]* (?:(?<=\d)\.\d[{_LETTER}\d_]*)* (?:{_EXPONENT})?  # a word, with the digits in it
     | (?<=[)\]}}]) {_EXPONENT}                                           # (x + 1)^2
     | (?P<hexadecimal> 0[xX][0-9a-fA-F]+ )
-    | (?P<sign> (?<![\w.)\]}}]) (?: [+-][$€£¥₹]? | (?<![\w.)\]}}][ ])[+-]\s[$€£¥₹]? | [$€£¥₹][+-] ) )? [$€£¥₹]?
-      (?: (?P<whole>{_WHOLE}) [ \u2009] (?P<above>\d+)/(?P<below>\d+)    # 3 1/2
-        | (?P<dividend>{_DECIMAL}) / (?P<divisor>{_DECIMAL})             # 1/2
+    | (?P<sign> (?<![{_LETTER}\d_.)\]}}]) (?<!\d[^\W\d_]) (?<!\d[^\W\d_][^\W\d_])
+        (?: [+-][$€£¥₹]? | (?<![\w.)\]}}][ \u2009])[+-]\s[$€£¥₹]? | [$€£¥₹][+-] ) )? [$€£¥₹]?
+      (?: (?P<whole>{_WHOLE}) [ \u2009] (?!\d{{3}}/)(?P<above>\d+)/(?P<below>\d+)  # 3 1/2
+        | (?P<dividend>{_DECIMAL}) [ \u2009]?/[ \u2009]? (?P<divisor>{_DECIMAL})  # 1/2
         | (?P<mantissa>{_DECIMAL}) \s?[×x*·]\s? 10 (?:\^|\*\*)\{{?(?P<power>[+-]?\d+)\}}?
         | 10 (?:\^|\*\*)\{{?(?P<ten>[+-]?\d+)\}}?
         | (?P<scientific>{_DECIMAL}) [eE] (?P<exponent>[+-]?\d+)
         | (?P<decimal>{_DECIMAL}) )
-      (?! \d | [.,:/'_]\d | [ \u2009]\d{{3}}[.,:/'_]\d | \*\*\d | \s?{_EXPONENT} | [eE][+-]?\d )
-    | (?P<unread> [$€£¥₹]?\.?\d (?:\d{{0,2}}(?:[ \u2009]\d{{3}})+(?!\d))?
-      (?:[\d.,:/'_^{{}}*]*[\d}}])? (?:[eE][+-]?\d+)? ) )
+      (?! \d | [.,:'_]\d | [ \u2009]?/[ \u2009]?\d | [~·]\d{{3}}(?!\d) | (?<=\.\d{{3}})[ \u2009]\d{{3}}(?!\d)
+        | \s?{_TIMES} | [ \u2009]\d{{3}}[.,:/'_]\d | \*\*\d | \s?{_EXPONENT} | [eE][+-]?\d )
+    | (?P<unread> {_FRAC}(?![a-zA-Z]) (?:\s*{_ARGUMENT}|\s*\d){{0,2}}
+      | (?:(?:(?<=[\w)\]}}%])|(?<=[\w)\]}}%][ \u2009]))/[ \u2009]?)? [$€£¥₹]?\.?\d
+      (?:\d{{0,2}}(?:[ \u2009]\d{{3}})+(?!\d))?
+      (?:(?:[\d.,:/'_^{{}}*~·]|{_TIMES})*[\d}}])? (?:[eE][+-]?\d+)?
+      (?:(?<=\.\d{{3}})(?:[ \u2009]\d{{3}})+(?:[ \u2009]\d\d?)?(?!\d))? ) )
     """,
     re.VERBOSE,
 )
@@ -124,7 +142,8 @@ def plain(text: str) -> str:
 
 
 _GROUPED = re.compile(
-    r"(?<![\w.,'])(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:\u2009\d{3})+|\d{1,3}(?:['_]\d{3})+)"
+    rf"(?<![{_LETTER}\d_.,'])"
+    r"(?:\d{1,3}(?:,\d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|\d{1,3}(?:\u2009\d{3})+|\d{1,3}(?:['_]\d{3})+)"
     r"(?!\d|[,'_\u2009]\d)"
 )
 
@@ -157,7 +176,7 @@ def _magnitude(part: dict[str, str]) -> Fraction | None:
         below, above = int(part["below"]), int(part["above"])
         return _decimal(part["whole"]) + Fraction(above, below) if above < below else None
     if part["dividend"]:
-        divisor = _decimal(part["divisor"])
+        divisor = 0 if " " in part["dividend"] else _decimal(part["divisor"])  # 1 000/3: grouped, or mixed?
         return _decimal(part["dividend"]) / divisor if divisor else None
     if part["ten"]:
         return Fraction(10) ** exponent

@@ -79,7 +79,23 @@ def test_count_words(text: str, count: int) -> None:
     assert count_words(text) == count
 
 
-@given(st.text("aé雨ดีि1 -", min_size=1, max_size=3), st.text("aé雨ดีि1 -", max_size=8))
+@pytest.mark.parametrize(
+    ("text", "word", "alone"),
+    [
+        ("정답은 D입니다", "D", True),
+        ("12번", "12", True),
+        ("긍정적", "긍정", False),
+        ("긍정", "긍정", True),
+        ("Kim은", "Kim", True),
+        ("Kims", "Kim", False),
+    ],
+)
+def test_a_word_ends_where_a_hangul_particle_begins(text: str, word: str, alone: bool) -> None:
+    start = text.index(word)
+    assert stands_alone(text, start, start + len(word)) == alone
+
+
+@given(st.text("aé雨ดีि한1 -", min_size=1, max_size=3), st.text("aé雨ดีि한1 -", max_size=8))
 def test_a_whole_word_is_found_just_where_it_stands_alone(word: str, text: str) -> None:
     anywhere = [match.start() for match in re.finditer(f"(?={re.escape(word)})", text)]
     whole = [match.start() for match in re.finditer(f"(?={whole_word(word)})", text)]

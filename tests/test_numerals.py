@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from fractions import Fraction
 
 import pytest
@@ -48,6 +50,22 @@ from synthloop.numerals import canonical, final_number, numbers, only_number, pl
         ("2^10 2**10 0x1F 5/0", [None, None, None, None]),
         ("1e999", [None]),
         ("9" * 5000, [None]),
+        ("共有7个。いま8です 정답은9입니다 คือ10 उत्तर11 الجواب12", ["7", "8", "9", "10", "11", "12"]),
+        ("先有 20 只，走了6只，剩下14只。", ["20", "6", "14"]),
+        ("余额是-7。3月-4月", ["-7", "3", "4"]),
+        ("m2 v1.2 Python3.11 σ2 ж2", []),
+        ("Rs.750 kr.80 Rs. 9", ["750", "80", "9"]),
+        ("Fig.4 No.6", [None, None]),
+        (r"15~000 15·000 15{\,}000 15\thinspace 000", [None, None, "15000", "15000"]),
+        ("5~7", ["5", "7"]),
+        (r"\frac{\pi}{6} \frac{\sqrt{5}}{2} \frac{y}{3} \frac{\frac{1}{2}}{3} \frac12", [None] * 5),
+        ("y/3 (a + b)/4 y / 3", [None] * 3),
+        (r"\cfrac{3}{4} \frac{ 3 }{ 4 } -\tfrac{3}{4} 2\frac{1}{2}", ["0.75", "0.75", "-0.75", "2.5"]),
+        (r"4 / 3, \frac{2,000}{3}", ["4/3", "2000/3"]),
+        ("5 / 10 / 15", [None] * 3),
+        ("2 000/3 and 2\u2009000/3", [None, "2000/3"]),
+        ("2.718 281 828 and 2.718 281 82", [None, None]),
+        ("4万 1万2000 7億 6천 5千克", [None, None, None, None, "5"]),
     ],
 )
 def test_numbers(text: str, read: list[str | None]) -> None:
@@ -58,9 +76,29 @@ def grouped(number: int, mark: str) -> str:
     return f"{number:,}".replace(",", mark)
 
 
+SPACES = "\u2000\u2002\u2003\u2005\u2008\u200a\u205f\u3000"
+
+
 @given(
     st.integers(-(10**15), 10**15),
-    st.sampled_from([",", " ", "\u00a0", "\u202f", "\u2009", "'", "\u2019", "_", "{,}", r"\,"]),
+    st.sampled_from(
+        [
+            ",",
+            " ",
+            "\u00a0",
+            "\u202f",
+            "\u2009",
+            "'",
+            "\u2019",
+            "_",
+            "{,}",
+            r"\,",
+            r"{\,}",
+            r"\thinspace ",
+            "\u2032",
+            *SPACES,
+        ]
+    ),
     st.sampled_from(["{}", "It is {}.", "#{} kg", "= {}", "({})", "\u20ac{}", "{}%"]),
 )
 def test_a_grouped_number_is_read_whole(number: int, mark: str, frame: str) -> None:
@@ -74,6 +112,29 @@ def test_never_a_part_of_a_run(digits: list[str], marks: str) -> None:
     assert len(numbers(run)) == 1
     for number in filter(None, numbers(run)):
         assert Fraction(number) == Fraction("".join(character for character in run if character not in ",'_"))
+
+
+@given(st.integers(1000, 10**9), st.sampled_from([*SPACES, "~", "·", "′", "{\\,}", "'"]), st.integers(2, 9))
+def test_never_a_part_of_a_group_or_fraction(number: int, mark: str, divisor: int) -> None:
+    run = grouped(number, mark)
+    assert numbers(run) in ([str(number)], [None])
+    assert final_number(f"{run}/{divisor}") in (canonical(Fraction(number, divisor)), None)
+
+
+ALPHABET = re.compile("LATIN|GREEK|CYRILLIC|MATHEMATICAL|MODIFIER|ORDINAL|MICRO|OHM|KELVIN|ANGSTROM|DOUBLE-STRUCK")
+
+
+@given(st.characters(categories=["Lo"], max_codepoint=0xFFFF), st.integers(0, 10**6))
+def test_digits_are_read_after_a_letter_without_case_and_no_decimals_after_its_point(letter: str, number: int) -> None:
+    if not ALPHABET.search(unicodedata.name(letter)):
+        assert numbers(f"{letter}{number}") == [str(number)]
+    assert all(read in (None, str(number)) for read in numbers(f"{letter}.{number}"))
+
+
+@given(st.sampled_from("aZéßλЖ"), st.integers(0, 10**6))
+def test_digits_belong_to_a_word_of_an_alphabet(letter: str, number: int) -> None:
+    assert numbers(f"{letter}{number}") == numbers(f"{letter}{number}.{number}") == []
+    assert all(read in (None, str(number)) for read in numbers(f"{letter}.{number}"))
 
 
 @given(st.fractions(max_denominator=1000))

@@ -46,6 +46,7 @@ from synthloop.conversations import (
     text_field,
 )
 from synthloop.errors import UserError, did_you_mean
+from synthloop.numerals import numbers
 from synthloop.plugins import RoleName
 from synthloop.records import Example, Message, Score
 from synthloop.task import make_example
@@ -273,8 +274,8 @@ def _answer(cfg: Config, row: dict[str, Any], where: str, found: Conversation) -
     if cfg.scorer == "choice":
         return output.strip()
     parsed = cfg.score(None, output).parsed
-    if cfg.scorer == "numeric" and parsed is not None:
-        if (stated := stated_number(output)) is None:
+    if cfg.scorer == "numeric" and numbers(output):
+        if parsed is None or (stated := stated_number(output)) is None:
             raise _NoNumber(f"{where}: {output[-80:]!r}")
         return stated
     if parsed is None:

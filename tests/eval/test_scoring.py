@@ -41,6 +41,9 @@ from synthloop.errors import UserError
         ("(-4)", "-4"),
         ("about 48/2", "24"),
         ("3,4,5", None),
+        ("所以一共是49个。", "49"),
+        ("was 3, now Rs.500", "500"),
+        ("was 3, now x/2", None),
         ("it is 7 or 3,5", None),
         ("#### none, so 7", "7"),
         ("9 #### none", "9"),
@@ -208,6 +211,11 @@ def test_the_conclusion_counts_and_no_list_of_options(labels: tuple[str, ...], r
         (("ดี", "แย่"), "คำตอบคือดี", "ดี"),
         (("अच्छ", "बुरा"), "यह अच्छाई है", None),
         (("1", "10"), "10", "10"),
+        (("A", "B"), "정답은 B입니다", "B"),
+        (("긍정", "부정"), "부정적", None),
+        (("A", "B"), "\uff22", "B"),
+        (("\uff21", "\uff22"), "B", "\uff22"),
+        (("A", "B"), "Answer: \uff22\uff01\u56e0\u4e3aA", "B"),
     ],
 )
 def test_choice_knows_words_of_every_script(labels: tuple[str, ...], reply: str, label: str | None) -> None:
