@@ -16,7 +16,7 @@ from synthloop.errors import UserError, did_you_mean
 from synthloop.folder_tokenizer import FolderTokenizer, read_tokenizer
 from synthloop.lora import WITH_HF, mistakes, saved_rank
 from synthloop.model_folder import linear_modules, looks_local, module_names, text_config
-from synthloop.records import Example, Message
+from synthloop.records import Example, Message, Row
 from synthloop.vllm_models import architectures, embeddings_with_lora, takes_lora
 
 VLLM = ("vllm_offline", "server")
@@ -171,10 +171,26 @@ def student_rows(config: Config, examples: Sequence[Example]) -> Iterator[tuple[
         return
     yield from taught.refused(tokenizer, examples, template_kwargs(config.student))
     for example in examples if unknown else ():
-        texts = [example.completion, *(turn["content"] for turn in example.messages)]
-        if found := next(((id, text) for id, text in unknown.items() if any(text in one for one in texts)), None):
-            yield example, _too_large(tokenizer, *found, folder)
+        if mistake := _unknown_in(example, tokenizer, unknown, folder):
+            yield example, mistake
             return
+
+
+def beyond_vocabulary(student: RoleConfig, rows: Sequence[Row]) -> Iterator[tuple[Row, str]]:
+    """(row, mistake) of training rows with a token that a local student does not have. Raises `UserError`."""
+    folder, tokenizer = Path(student.settings["model"]), tokenizer_of(student)
+    if folder.is_dir() and tokenizer is not None and (unknown := _unknown(tokenizer, folder)):
+        for row in rows:
+            if mistake := _unknown_in(row, tokenizer, unknown, folder):
+                yield row, mistake
+
+
+def _unknown_in(row: Example | Row, tokenizer: FolderTokenizer, unknown: dict[int, str], folder: Path) -> str | None:
+    texts = [row.completion, *(turn["content"] for turn in row.messages)]
+    if isinstance(row, Row) and row.rejected is not None:
+        texts.append(row.rejected)
+    found = next(((id, text) for id, text in unknown.items() if any(text in one for one in texts)), None)
+    return None if found is None else _too_large(tokenizer, *found, folder)
 
 
 def parallel_sizes(config: Config) -> Iterator[str]:

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
+from synthloop import chat_template
 from synthloop.check import check_config, check_file
-from synthloop.config import Config, parse
+from synthloop.config import Config, TrainJob, parse
 from synthloop.errors import UserError
 from synthloop.splits import prepare
 from tests.shapes import SHAPES, put_on, tokenizer_of
+from train.preview import preview
 
 ROOT = Path(__file__).parents[1]
 
@@ -562,6 +564,28 @@ def test_a_token_that_the_model_lacks_is_a_mistake_where_a_row_holds_it(
     assert any(
         "chats.jsonl, line 21: the tokenizer in" in line and "'<image>' with the id 322" in line for line in found
     )
+
+
+def test_a_file_of_training_rows_is_held_against_the_vocabulary_too(model: Path, tmp_path: Path) -> None:
+    tokenizer = tokenizer_of(SHAPES["chatml"])
+    tokenizer.add_tokens(["<image>"])
+    tokenizer.save_pretrained(model)
+    vocabulary_of(model, 322)
+    job, data = parse(TrainJob, {"student": {"model": str(model)}}, "t.yaml"), tmp_path / "rows.jsonl"
+    lines = ['{"prompt": "What is it?", "completion": "odd"}', '{"prompt": "What is it?", "completion": "<image>"}']
+    data.write_text(lines[0])
+    assert any("1 trained on" in line for line in preview(job, data))
+    data.write_text("\n".join(lines))
+    with pytest.raises(UserError, match=r"rows, line 2: the tokenizer in .* has the token '<image>' with the id 322"):
+        list(preview(job, data))
+
+
+def test_the_clock_stands_still_while_templates_are_looked_at(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_template, "_shown", [])
+    template = model / "chat_template.jinja"
+    template.write_text("{{ strftime_now('%H:%M:%S.%f') }} " + template.read_text())
+    assert mistakes(settings(model)) == []
+    assert chat_template._shown == []
 
 
 def test_a_prompt_of_a_recipe_that_the_teachers_template_refuses(model: Path, tmp_path: Path) -> None:
