@@ -6,7 +6,8 @@ transformers renders templates in Jinja's sandbox with a few additions, which ar
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -29,6 +30,17 @@ _shown: list[datetime] = []
 def show_time(moment: datetime) -> None:
     """From now on templates that read the clock are told `moment`, so that a run sees one date to its end."""
     _shown[:] = [moment]
+
+
+@contextmanager
+def one_time() -> Iterator[None]:
+    """Templates are told one time, now, until the end: two renderings differ by what is rendered alone."""
+    told = list(_shown)
+    _shown[:] = told or [datetime.now()]
+    try:
+        yield
+    finally:
+        _shown[:] = told
 
 
 def strftime_now(format: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from synthloop import check_models, check_recipes, plugins, schema, upstream
+from synthloop.chat_template import one_time
 from synthloop.check_data import Rows, long_prompts, read_rows, row_mistakes
 from synthloop.check_models import engines
 from synthloop.check_recipes import Rehearsal
@@ -66,6 +67,7 @@ def _readable(config: Config, without: set[str]) -> ReadableParts:
     return parts
 
 
+@one_time()
 def _look(config: Config, intact: Config) -> tuple[list[str], Rows, Rehearsal]:
     """Mistakes of the sections in `config`, and what was read; `intact` has only those nothing was taken out of."""
     told: list[str] = []

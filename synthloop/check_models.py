@@ -14,9 +14,9 @@ from synthloop.config import Config, RoleConfig, Unread
 from synthloop.engines._vllm import dropped_modules
 from synthloop.errors import UserError, did_you_mean
 from synthloop.folder_tokenizer import FolderTokenizer, read_tokenizer
-from synthloop.lora import mistakes, saved_rank
-from synthloop.model_folder import looks_local, module_names, text_config
-from synthloop.records import Example, Message
+from synthloop.lora import WITH_HF, mistakes, saved_rank
+from synthloop.model_folder import linear_modules, looks_local, module_names, text_config
+from synthloop.records import Example, Message, Row
 from synthloop.vllm_models import architectures, embeddings_with_lora, takes_lora
 
 VLLM = ("vllm_offline", "server")
@@ -171,10 +171,26 @@ def student_rows(config: Config, examples: Sequence[Example]) -> Iterator[tuple[
         return
     yield from taught.refused(tokenizer, examples, template_kwargs(config.student))
     for example in examples if unknown else ():
-        texts = [example.completion, *(turn["content"] for turn in example.messages)]
-        if found := next(((id, text) for id, text in unknown.items() if any(text in one for one in texts)), None):
-            yield example, _too_large(tokenizer, *found, folder)
+        if mistake := _unknown_in(example, tokenizer, unknown, folder):
+            yield example, mistake
             return
+
+
+def beyond_vocabulary(student: RoleConfig, rows: Sequence[Row]) -> Iterator[tuple[Row, str]]:
+    """(row, mistake) of training rows with a token that a local student does not have. Raises `UserError`."""
+    folder, tokenizer = Path(student.settings["model"]), tokenizer_of(student)
+    if folder.is_dir() and tokenizer is not None and (unknown := _unknown(tokenizer, folder)):
+        for row in rows:
+            if mistake := _unknown_in(row, tokenizer, unknown, folder):
+                yield row, mistake
+
+
+def _unknown_in(row: Example | Row, tokenizer: FolderTokenizer, unknown: dict[int, str], folder: Path) -> str | None:
+    texts = [row.completion, *(turn["content"] for turn in row.messages)]
+    if isinstance(row, Row) and row.rejected is not None:
+        texts.append(row.rejected)
+    found = next(((id, text) for id, text in unknown.items() if any(text in one for one in texts)), None)
+    return None if found is None else _too_large(tokenizer, *found, folder)
 
 
 def parallel_sizes(config: Config) -> Iterator[str]:
@@ -218,6 +234,7 @@ def lora(config: Config) -> Iterator[str]:
         args = config.student.settings.get("args")
         yield from _engine_limits(settings, args if isinstance(args, dict) else {}, folder)
     yield from _target_modules(settings.get("target_modules"), folder)
+    yield from _layers(settings, folder)
     for name in ("rank_pattern", "alpha_pattern"):
         yield from _patterns(name, settings.get(name) or {}, folder)
 
@@ -234,31 +251,52 @@ def _engine_limits(settings: dict[str, Any], args: dict[str, Any], folder: Path)
             f"{'it' if plain else 'train.lora.r or rank_pattern'}, or raise student.args.max_lora_rank (vLLM allows up "
             f"to {max(ranks)})."
         )
-    served, targets = args.get("lora_target_modules"), _targeted(settings.get("target_modules"), folder)
+    served, targets = args.get("lora_target_modules"), _targeted(settings, folder)
     if missing := sorted(targets - set(served or targets)):
         yield dropped_modules(missing)
     if takes_lora(folder, args) is False:
         yield (
             f"'student.model': vLLM puts no LoRA adapter on {', '.join(architectures(folder))}, the kind of {folder}. "
-            "Set student.engine=hf, or take another student."
+            f"Set {WITH_HF}, or take another student."
         )
     embeddings = embeddings_with_lora(folder, args)
     if "embed_tokens" in targets and embeddings is not None and "embed_tokens" not in embeddings:
         yield (
             f"'train.lora.target_modules' has 'embed_tokens', on which vLLM puts no adapter in "
-            f"{', '.join(architectures(folder))}, the kind of {folder}. Take it out, or set student.engine=hf."
+            f"{', '.join(architectures(folder))}, the kind of {folder}. Take it out, or set {WITH_HF}."
         )
 
 
-def _targeted(targets: Any, folder: Path) -> set[str]:
+def _targeted(settings: dict[str, Any], folder: Path) -> set[str]:
     """The last parts of the names of the modules that get a LoRA, as far as they are known."""
-    if isinstance(targets, list):
-        return {str(one).rpartition(".")[2] for one in targets}
-    if not isinstance(targets, str) or targets == "all-linear":
-        return set()  # said once the adapter is loaded
+    targets, excluded = settings.get("target_modules"), settings.get("exclude_modules") or []
+    names: set[str] = set()  # what is not known here is said once the adapter is loaded
     with contextlib.suppress(re.error):
-        return {name.rpartition(".")[2] for name in module_names(folder) if re.fullmatch(targets, name)}
-    return set()
+        if isinstance(targets, list):
+            names = {str(one) for one in targets}
+        elif isinstance(targets, str) and targets.lower() == "all-linear":
+            names = set(linear_modules(folder))
+        elif isinstance(targets, str):
+            names = {name for name in module_names(folder) if re.fullmatch(targets, name)}
+        if isinstance(excluded, str):
+            return {name.rpartition(".")[2] for name in names if not re.fullmatch(excluded, name)}
+    ends = tuple(f".{one}" for one in excluded)
+    return {name.rpartition(".")[2] for name in names if not f".{name}".endswith(ends)}
+
+
+def _layers(settings: dict[str, Any], folder: Path) -> Iterator[str]:
+    """PEFT's rule: the first number behind a dotted name is the layer's, behind one of `layers_pattern` if that is set.
+    A layer that is not there it would leave out silently."""
+    chosen, patterns = settings.get("layers_to_transform"), settings.get("layers_pattern") or [r"[^.]*"]
+    known: set[int] = set()
+    for pattern in [patterns] if isinstance(patterns, str) else patterns:
+        with contextlib.suppress(re.error):
+            found = (re.match(rf"(?:^|.*?\.){pattern}\.(\d+)\.", name) for name in module_names(folder))
+            known |= {int(one[1]) for one in found if one}
+    for layer in ([chosen] if isinstance(chosen, int) else chosen or []) if module_names(folder) else ():
+        if layer not in known:
+            there = f"has layers {min(known)} to {max(known)}" if known else "has no layers of that name"
+            yield f"'train.lora.layers_to_transform' has {layer}, and {folder} {there}."
 
 
 def _patterns(name: str, patterns: dict[str, Any], folder: Path) -> Iterator[str]:
@@ -276,7 +314,7 @@ def _target_modules(targets: Any, folder: Path) -> Iterator[str]:
     last = {name.rpartition(".")[2] for name in known}
     if not known or "experts" in " ".join(known):  # weights of experts are loaded under other names
         return
-    if isinstance(targets, str) and targets != "all-linear":
+    if isinstance(targets, str) and targets.lower() != "all-linear":
         try:
             matches = any(re.fullmatch(targets, name) for name in known)
         except re.error as error:

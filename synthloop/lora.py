@@ -23,6 +23,9 @@ REWRITTEN = frozenset({"rank_pattern", "alpha_pattern"})
 BY_PEFT = frozenset({"use_dora", "modules_to_save"})
 """What PEFT itself puts on the model again, as engine `hf` and `export --merge` do, and leaves off for a reference."""
 
+WITH_HF = "student.engine=hf, and student.args to what transformers' from_pretrained takes (such as student.args={})"
+"""What to type for the other engine: its `args` are not vLLM's."""
+
 WRITTEN_BY_PEFT = frozenset(
     {"auto_mapping", "base_model_name_or_path", "inference_mode", "megatron_core", "peft_type", "peft_version"}
     | {"qalora_group_size", "revision"}
@@ -77,7 +80,7 @@ def mistakes(lora: Mapping[str, Any], engine: str, quantization: Mapping[str, An
     for name, value in sorted(lora.items()):
         if name in KEPT | REWRITTEN or not is_set(value) or (engine == "hf" and name in BY_PEFT):
             continue
-        remedy = ", or set student.engine=hf, which applies it" if name in BY_PEFT else ""
+        remedy = f", or set {WITH_HF}, which applies it" if name in BY_PEFT else ""
         yield (
             f"'train.lora.{name}' is {value!r}, which the engine {engine} does not apply: another model would be "
             f"scored than was trained. Leave it out{remedy}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,9 @@ from synthloop.errors import UserError
 
 MAX_HEADER = 100_000_000
 """Bytes of a safetensors header, as its format limits it."""
+
+NO_LINEAR = re.compile(r"emb|wte$|wpe$|(^|\.)(lm_head|output)$")
+"""Names of modules with a matrix that PEFT's 'all-linear' leaves out: embeddings, and the head."""
 
 
 def looks_local(model: str | Path) -> bool:
@@ -39,6 +43,24 @@ def module_names(folder: Path) -> frozenset[str]:
     except (UserError, OSError, ValueError):  # what is broken about weights is said where they are loaded
         return frozenset()
     return frozenset(name.rpartition(".")[0] for name in weights if name != "__metadata__")
+
+
+def linear_modules(folder: Path) -> frozenset[str]:
+    """The full names of the linear layers without the head, PEFT's 'all-linear'; empty where they are not certain.
+
+    The shapes of weights tell them, so experts, which are loaded under other names, and models of several kinds, of
+    which a part may not be loaded, are left out.
+    """
+    try:
+        if "text_config" in read_object(folder / "config.json"):
+            return frozenset()
+        tensors = [one for file in folder.glob("model*.safetensors") for one in _header(file).items()]
+    except (UserError, OSError, ValueError):  # said where the model is loaded
+        return frozenset()
+    if any("experts" in name for name, _ in tensors):
+        return frozenset()
+    matrices = {name for name, one in tensors if name.endswith(".weight") and len(one["shape"]) == 2}
+    return frozenset(name for one in matrices if not NO_LINEAR.search(name := one.removesuffix(".weight")))
 
 
 def _header(file: Path) -> dict[str, Any]:

@@ -30,6 +30,14 @@ def _is_open(settings: Mapping[str, Any]) -> bool:
     return not isinstance(settings.get("max_tokens"), int)
 
 
+def _listed(settings: Mapping[str, Any]) -> bool:
+    return not isinstance(settings.get("target_modules"), str)
+
+
+def _layers(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
 _TRAINING = {
     "learning_rate": _NOT_NEGATIVE,
     "num_train_epochs": Range(
@@ -47,6 +55,18 @@ RANGES: dict[str, dict[str, Range]] = {
     "dpo_config": _TRAINING,
     "lora_config": {
         "r": _COUNT,
+        "rank_pattern": Range(lambda value, _: all(map(_is_positive, value.values())), "a rank of 1 or more for each"),
+        "alpha_pattern": Range(
+            lambda value, _: all(isinstance(one, int | float) for one in value.values()), "a number for each"
+        ),
+        "layers_to_transform": Range(
+            lambda value, settings: _listed(settings) and all(one >= 0 for one in _layers(value)),
+            "numbers of layers from 0, with a list of names as target_modules: PEFT takes none beside a text",
+        ),
+        "layers_pattern": Range(
+            lambda _, settings: _listed(settings) and settings.get("layers_to_transform") is not None,
+            "null, or layers_to_transform beside it and a list of names as target_modules",
+        ),
         "lora_dropout": Range(lambda value, _: 0 <= value < 1, "a number from 0 to below 1"),
     },
     "sampling_params": {

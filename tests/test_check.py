@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import yaml
 
+from synthloop import chat_template
 from synthloop.check import check_config, check_file
-from synthloop.config import Config, parse
+from synthloop.config import Config, TrainJob, parse
 from synthloop.errors import UserError
 from synthloop.splits import prepare
 from tests.shapes import SHAPES, put_on, tokenizer_of
+from train.preview import preview
 
 ROOT = Path(__file__).parents[1]
 
@@ -127,6 +129,27 @@ def test_a_good_config_has_no_mistakes(model: Path) -> None:
         ({"student": {"model": "./nix"}}, "'student.model': no such folder nix"),
         ({"train": {"args": {"per_device_train_batch_size": 0}}}, "'per_device_train_batch_size' is 0; expected 1 or"),
         ({"train": {"lora": {"r": 0}}}, "'r' is 0; expected 1 or more"),
+        ({"train": {"lora": {"rank_pattern": {"q_proj": 0}}}}, "'rank_pattern' is {'q_proj': 0}; expected a rank of 1"),
+        ({"train": {"lora": {"rank_pattern": {"q_proj": -3, "k_proj": 2}}}}, "expected a rank of 1 or more for each"),
+        ({"train": {"lora": {"alpha_pattern": {"q_proj": "x"}}}}, "expected a number for each"),
+        (
+            {"train": {"lora": {"layers_to_transform": [0, 99], "target_modules": ["q_proj"]}}},
+            "'train.lora.layers_to_transform' has 99, and ",
+        ),
+        ({"train": {"lora": {"layers_to_transform": -1}}}, "'layers_to_transform' is -1; expected numbers of layers"),
+        (
+            {"train": {"lora": {"layers_to_transform": 0, "layers_pattern": "blocks", "target_modules": ["q_proj"]}}},
+            "has no layers of that name",
+        ),
+        (
+            {"train": {"lora": {"layers_to_transform": [0], "target_modules": "all-linear"}}},
+            "PEFT takes none beside a text",
+        ),
+        ({"train": {"lora": {"layers_pattern": "layers"}}}, "'layers_pattern' is 'layers'; expected null, or"),
+        (
+            {"student": {"model": "m/m", "engine": "hf", "args": {"max_model_len": 64, "dtype": "float32"}}},
+            "'student.args': max_model_len: only vLLM takes it",
+        ),
         ({"eval": {"sampling": {"top_p": 0}}}, "'top_p' is 0; expected a number above 0 and up to 1"),
         ({"student": {"model": "m/m", "args": {"gpu_memory_utilization": 1.2}}}, "'gpu_memory_utilization' is 1.2;"),
         ({"generate": {"recipes": [{"name": "repair", "shar": 1}]}}, "Did you mean 'share'?"),
@@ -135,6 +158,41 @@ def test_a_good_config_has_no_mistakes(model: Path) -> None:
 def test_each_mistake_is_named(model: Path, changes: dict[str, Any], message: str) -> None:
     found = mistakes(settings(model, **changes))
     assert any(message in line for line in found), found
+
+
+ALL_LINEAR = ["down_proj", "gate_proj", "k_proj", "o_proj", "q_proj", "up_proj", "v_proj"]
+
+
+@pytest.mark.parametrize(
+    ("lora", "served", "lacks"),
+    [
+        ({"target_modules": "all-linear"}, ["q_proj"], [one for one in ALL_LINEAR if one != "q_proj"]),
+        ({"target_modules": "All-Linear"}, ALL_LINEAR[1:], ["down_proj"]),
+        ({"target_modules": "all-linear"}, ALL_LINEAR, []),
+        ({"target_modules": "all-linear", "exclude_modules": ["down_proj"]}, ALL_LINEAR[1:], []),
+        ({"target_modules": "all-linear", "exclude_modules": r".*down_.*"}, ALL_LINEAR[1:], []),
+        ({"target_modules": ["q_proj", "k_proj"], "exclude_modules": ["k_proj"]}, ["q_proj"], []),
+        ({"target_modules": r".*\.[qk]_proj"}, ["q_proj"], ["k_proj"]),
+    ],
+)
+def test_the_modules_that_vllm_is_to_serve_are_those_that_are_trained(
+    model: Path, lora: dict[str, Any], served: list[str], lacks: list[str]
+) -> None:
+    student = {"model": str(model), "args": {"lora_target_modules": served}}
+    found = mistakes(settings(model, student=student, train={"lora": lora, **settings(model)["train"]}))
+    assert len(found) == bool(lacks), found
+    assert all(f"'student.args.lora_target_modules' lacks {', '.join(lacks)}, which" in line for line in found)
+
+
+def test_the_advice_to_take_the_hf_engine_can_be_followed(model: Path) -> None:
+    dora = {"train": {"lora": {"use_dora": True}, **settings(model)["train"]}}
+    args = {"max_model_len": 512, "enforce_eager": True}
+    (told,) = mistakes(settings(model, **dora, student={"model": str(model), "args": args}))
+    assert "student.engine=hf" in told
+    assert "student.args={}" in told
+    (told,) = mistakes(settings(model, **dora, student={"model": str(model), "engine": "hf", "args": args}))
+    assert "enforce_eager, max_model_len: only vLLM takes them" in told
+    assert mistakes(settings(model, **dora, student={"model": str(model), "engine": "hf", "args": {}})) == []
 
 
 def test_a_student_of_a_kind_that_vllm_puts_no_adapter_on(model: Path) -> None:
@@ -506,6 +564,28 @@ def test_a_token_that_the_model_lacks_is_a_mistake_where_a_row_holds_it(
     assert any(
         "chats.jsonl, line 21: the tokenizer in" in line and "'<image>' with the id 322" in line for line in found
     )
+
+
+def test_a_file_of_training_rows_is_held_against_the_vocabulary_too(model: Path, tmp_path: Path) -> None:
+    tokenizer = tokenizer_of(SHAPES["chatml"])
+    tokenizer.add_tokens(["<image>"])
+    tokenizer.save_pretrained(model)
+    vocabulary_of(model, 322)
+    job, data = parse(TrainJob, {"student": {"model": str(model)}}, "t.yaml"), tmp_path / "rows.jsonl"
+    lines = ['{"prompt": "What is it?", "completion": "odd"}', '{"prompt": "What is it?", "completion": "<image>"}']
+    data.write_text(lines[0])
+    assert any("1 trained on" in line for line in preview(job, data))
+    data.write_text("\n".join(lines))
+    with pytest.raises(UserError, match=r"rows, line 2: the tokenizer in .* has the token '<image>' with the id 322"):
+        list(preview(job, data))
+
+
+def test_the_clock_stands_still_while_templates_are_looked_at(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_template, "_shown", [])
+    template = model / "chat_template.jinja"
+    template.write_text("{{ strftime_now('%H:%M:%S.%f') }} " + template.read_text())
+    assert mistakes(settings(model)) == []
+    assert chat_template._shown == []
 
 
 def test_a_prompt_of_a_recipe_that_the_teachers_template_refuses(model: Path, tmp_path: Path) -> None:

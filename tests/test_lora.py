@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from synthloop import upstream
 from synthloop.lora import KEPT, REWRITTEN, dropped, is_plain, mistakes, saved_rank
+from synthloop.model_folder import linear_modules
 
 FIELDS = sorted(upstream.accepted("lora_config") or ())
 SET = st.sampled_from([True, 3, "all", ["norm"], {"layers": 1}, [[0, 2]]])
@@ -42,7 +44,7 @@ def test_a_setting_that_says_nothing_is_not_refused(name: str, value: Any) -> No
         ({"init_lora_weights": "olora"}, {"load_in_4bit": True}, "Take one of the two out"),
         ({"target_modules": ["q_proj", "lm_head"]}, None, "names 'lm_head'"),
         ({"target_modules": ".*(q_proj|head)"}, None, "names 'lm_head'"),
-        ({"use_dora": True}, None, "or set student.engine=hf"),
+        ({"use_dora": True}, None, "or set student.engine=hf, and student.args to what transformers"),
         ({"trainable_token_indices": [1]}, None, "'train.lora.trainable_token_indices' is [1]"),
         ({"inference_mode": True}, None, "'train.lora.inference_mode' is True"),
     ],
@@ -64,6 +66,16 @@ def test_what_is_refused_says_why(lora: dict[str, Any], quantization: dict[str, 
 )
 def test_what_can_be_served_passes(lora: dict[str, Any]) -> None:
     assert list(mistakes(lora, "vllm_offline", None)) == []
+
+
+def test_all_linear_is_what_peft_makes_of_it(tiny_model: Path) -> None:
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    adapted = get_peft_model(
+        AutoModelForCausalLM.from_pretrained(tiny_model), LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM")
+    )
+    assert set(adapted.targeted_module_names) == linear_modules(tiny_model)
 
 
 def test_peft_applies_again_what_vllm_does_not() -> None:

@@ -12,10 +12,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from synthloop.chat import load_tokenizer
+from synthloop.chat_template import one_time
+from synthloop.check_models import beyond_vocabulary
 from synthloop.child import run_child
 from synthloop.config import TrainJob
 from synthloop.conversations import Unread
+from synthloop.errors import UserError
 from synthloop.screen import say, shortened
+from train.rows import place_of
 from train.run import configure, parser, read_job
 
 NUM_ROWS = 3
@@ -26,11 +30,13 @@ def preview(job: TrainJob, data: Path) -> Iterator[str]:
     """Lines for a person: what was read of `data`, what of it is not used, and the first rows as they are trained.
 
     Raises:
-        UserError: whatever `train --data` would refuse before it loads a model.
+        UserError: whatever `train --data` would refuse before it loads a model, or for a token the model lacks.
     """
     objective, config = configure(job, Path("checkpoints"), job.seed)
     unread = Unread()
     rows = objective.read(data, unread)
+    for row, mistake in beyond_vocabulary(job.student, rows):
+        raise UserError(f"{place_of(row)}: {mistake}")
     columns, facts = objective.prepare(config, objective.build_args(config), rows)
     cut = facts["truncated_rows"] + facts.get("split_rows", 0)
     trained = len(next(iter(columns.values())))
@@ -52,8 +58,9 @@ def preview(job: TrainJob, data: Path) -> Iterator[str]:
 
 
 def main(arguments: argparse.Namespace) -> None:
-    for line in preview(read_job(arguments.config, arguments.overrides), arguments.data):
-        say(line)
+    with one_time():
+        for line in preview(read_job(arguments.config, arguments.overrides), arguments.data):
+            say(line)
     say(f"{arguments.data}: ok")
 
 

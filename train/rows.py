@@ -150,7 +150,7 @@ def tokenise(tokenizer: Any, rows: Sequence[Row], **template_kwargs: Any) -> lis
             prompt = prompt_ids(tokenizer, row.messages, **template_kwargs)
             completion = completion_ids(tokenizer, row.messages, row.completion, **template_kwargs)
         except UserError as error:
-            raise UserError(f"{_place(row)}: {error}") from error
+            raise UserError(f"{place_of(row)}: {error}") from error
         tokenised.append(Tokens(prompt + completion, [0] * len(prompt) + [1] * len(completion)))
     _warn_of_special_tokens(tokenizer, rows)
     return tokenised
@@ -173,7 +173,7 @@ def describe_changes(
     return {"changed_completions": len(changed)}
 
 
-def _place(row: Row) -> str:
+def place_of(row: Row) -> str:
     """Where a row comes from: the line of a user's file, or the sample of the loop."""
     file, _, line = row.id.rpartition(":")
     return f"{file}, line {line}" if file and line.isdecimal() else f"row {row.id}"

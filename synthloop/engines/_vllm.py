@@ -98,7 +98,7 @@ def _refuse_partial(adapter: Path, modules: list[str], served: list[str] | None)
         told = ", ".join(f"{name}={value!r}" for name, value in sorted(settings.items()))
         raise UserError(
             f"{adapter}: trained with {told}, which vLLM does not apply. Train it anew (what can be written as plain "
-            "LoRA now is), or set student.engine=hf."
+            "LoRA now is), or set student.engine=hf with student.args={}."
         )
     if missing := sorted(set(modules) - set(served or modules)):
         raise UserError(dropped_modules(missing))

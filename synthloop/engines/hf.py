@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import Field, field_validator
 
-from synthloop import chat
+from synthloop import chat, upstream
 from synthloop.engines import EngineConfig, adapter_rank
 from synthloop.engines._vllm import check_sampling
 from synthloop.errors import UserError
@@ -50,11 +50,35 @@ def _check_sampling(sampling: dict[str, Any]) -> dict[str, Any]:
     return check_sampling(sampling)
 
 
+SHARED_ARGS = {
+    "code_revision",
+    "dtype",
+    "generation_config",
+    "kernel_config",
+    "quantization_config",
+    "trust_remote_code",
+}
+"""Names of vLLM's `EngineArgs` that transformers' `from_pretrained` takes too."""
+
+
+def _check_args(args: dict[str, Any]) -> dict[str, Any]:
+    """A field of the model's own config may be given too, so only what is vLLM's alone is refused."""
+    foreign = sorted(set(args) & ((upstream.accepted("engine_args") or frozenset()) - SHARED_ARGS))
+    if foreign:
+        raise ValueError(
+            f"{', '.join(foreign)}: only vLLM takes {'it' if len(foreign) == 1 else 'them'}, and the hf engine gives "
+            "args to transformers' from_pretrained (dtype, device_map, attn_implementation, ...). Leave "
+            f"{'it' if len(foreign) == 1 else 'them'} out, for example args={{}}."
+        )
+    return args
+
+
 class Config(EngineConfig):
     """`args` go verbatim to `AutoModelForCausalLM.from_pretrained` (`dtype`, `device_map`, ...)."""
 
     batch_size: int = Field(default=16, gt=0)
 
+    _check_args = field_validator("args")(_check_args)
     _check_sampling = field_validator("sampling")(_check_sampling)
 
 
