@@ -67,7 +67,10 @@ def test_text_is_the_same_in_every_format(texts: list[str]) -> None:
 
 
 def test_examples_are_the_same_by_path_and_by_dataset(tmp_path: Path) -> None:
-    rows = [{"input": f"{number} {text}", "output": text, "answer": text} for number, text in enumerate(ODD)]
+    rows = [
+        {"input": f"{number} {text}", "output": text, "answer": text, "label": text.replace("\n", " ")}
+        for number, text in enumerate(ODD)
+    ]
     by_path = load(path=write(tmp_path / "path" / "train.jsonl", rows), train="train.jsonl")
     assert [one.answer for one in by_path] == [text.strip() for text in ODD]
     assert [one.completion for one in by_path] == ODD
@@ -75,8 +78,8 @@ def test_examples_are_the_same_by_path_and_by_dataset(tmp_path: Path) -> None:
         assert load(dataset=str(write(tmp_path / suffix / f"train.{suffix}", rows))) == by_path, suffix
     as_csv = {"path": tmp_path / "csv", "format": "csv", "train": "train.csv"}
     for settings in (as_csv, {"dataset": str(tmp_path / "jsonl")}):
-        task = open_task("classification", {"text": "input", "label": "answer", **settings})
-        assert [one.completion for one in task.load("train")] == [one.answer for one in by_path]
+        task = open_task("classification", {"text": "input", "label": "label", **settings})
+        assert [one.completion for one in task.load("train")] == [row["label"].strip() for row in rows]
 
 
 def test_text_beside_numbers_stays_text(tmp_path: Path) -> None:
