@@ -20,13 +20,13 @@ import contextlib
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
 from typing import Any
 
-from eval import marks
+from eval.labels import Labels
 from synthloop import numerals
-from synthloop.characters import find_words, sets_no_spaces, stands_alone
+from synthloop.characters import find_words, sets_no_spaces
 from synthloop.errors import UserError
 from synthloop.records import Score
 from synthloop.storable import TooDeep, loads, raw_decode
@@ -114,126 +114,13 @@ def _normalise(text: str, ignore_case: bool) -> str | None:
 
 @cache
 def choice(labels: tuple[str, ...]) -> Scorer:
-    """A scorer for replies that name one of `labels`.
-
-    The label is the last one that was marked: by `answer:`, `the correct option is`, `I choose`, `\\boxed{}`, by `is
-    right` after it, or by standing alone on a line. Where none is marked it is the one that stands alone after any
-    `word:`, or that opens a line like `C)` while no other label does; else the one that the last line to name a single
-    label names. A line that names several names none, nor do lines that list options (`A) ...`, `B) ...`), so listing
-    them all scores nothing. What stands before `</think>` is not read. Case is ignored, but for labels of one letter
-    ('a cat' does not answer A). Of labels inside one another ('spam', 'not spam') the longest counts. A label that is
-    also an article, a determiner or a pronoun is none in front of its noun or verb ('A careful look', 'no idea', 'I
-    think'). A mark after `if` or `whether` is none.
-
-    Limits: negation is not understood ('it is not spam' answers spam, unless 'not spam' is a label).
-    """
-    finders = [_label_pattern(label) for label in sorted(labels, key=len, reverse=True)]
-
-    def label_in(text: str) -> str | None:
-        found = {label for _, label in _labels(finders, text)}
-        return found.pop() if len(found) == 1 else None
-
-    def opening(line: str) -> tuple[str, str] | None:
-        """The label that `line` opens with, and what stands after it."""
-        bare = _BULLET.sub("", line).strip(_DECORATION)
-        first = next((found for found in _labels(finders, bare) if found[0].start() == 0), None)
-        rest = "" if first is None else bare[first[0].end() :]
-        return (first[1], rest.strip("])*.: ")) if first is not None and _AFTER_OPENING.match(rest) else None
-
-    def alone(line: str) -> str | None:
-        opened = opening(line)
-        return opened[0] if opened and not opened[1] else None
-
-    def marked(line: str) -> str | None:
-        found = [
-            (mark.start(), label_in(_SENTENCE_END.split(line[mark.end() :], maxsplit=1)[0]))
-            for mark in marks.BEFORE.finditer(line)
-        ]
-        found += [
-            (place.start(), label) for place, label in _labels(finders, line) if marks.AFTER.match(line, place.end())
-        ]
-        said = [one for one in found if one[1] is not None and not marks.SUPPOSED.search(line[: one[0]])]
-        return max(said)[1] if said else alone(line)
-
-    def after_colon(line: str) -> str:
-        return re.split("[:：]", line)[-1]
+    """A scorer for replies that name one of `labels`; which one counts, says `eval.labels.Labels`."""
+    known = Labels(labels)
 
     def score(reference: str | None, text: str) -> Score:
-        lines = [line for line in reversed(_same_width(text).rsplit("</think>", 1)[-1].split("\n")) if line.strip()]
-        opened = [label for label, _ in filter(None, map(opening, lines))]
-        others = [line for line in lines if opening(line) is None]
-        ways = (
-            map(marked, lines),
-            (alone(after_colon(line)) for line in lines),
-            opened if len(set(opened)) == 1 else [],
-            (label_in(after_colon(line)) for line in others),
-            map(label_in, others),
-            [label for label in opened[:1] if opened.count(label) > 1],
-        )
-        found = (label for way in ways for label in way if label is not None)
-        return _compare(next(found, None), reference, "names no label, or several")
+        return _compare(known.answer(text), reference, "names no label, or several")
 
     return score
-
-
-def refuse_alike(labels: Mapping[str, int], remedy: str) -> None:
-    """Raise `UserError` where labels differ in case, width, spaces or characters that can't be seen only.
-
-    `choice` would take one for the other, so that an answer with one of them could never be right. `labels` are with
-    the number of their rows; `{joined}` in `remedy` becomes a JSON object of the one to the other.
-    """
-    if pairs := alike(labels):
-        told = ", ".join(f"{one!r} ({labels[one]}) and {other!r} ({labels[other]})" for one, other in pairs)
-        joined = json.dumps({other: one for one, other in pairs})
-        raise UserError(
-            f"Labels differ in case, width or spaces only, which no reply is told apart by (with their rows): {told}. "
-            + remedy.replace("{joined}", joined)
-        )
-
-
-def alike(names: Iterable[str]) -> list[tuple[str, str]]:
-    """(first, other) of `names` that look the same but for case, width, spaces and invisible characters."""
-    first: dict[str, str] = {}
-    pairs = []
-    for name in names:
-        plain = unicodedata.normalize("NFKC", name).casefold()
-        key = " ".join("".join(one for one in plain if unicodedata.category(one) != "Cf").split())
-        if first.setdefault(key, name) != name:
-            pairs.append((first[key], name))
-    return pairs
-
-
-_SENTENCE_END = re.compile(r"[.!?;](?:\s|$)|[。！？；}]")
-_BULLET = re.compile(r"^\s*[-*•]\s+")
-_AFTER_OPENING = re.compile(r"\s*$|[\])*.:]+(?:\s|$)")
-_DECORATION = " \t$*_`'\"“”‘’([{}。.!！"
-_FUNCTION_WORDS = frozenset({"a", "an", "i", "no", "the", "some", "any", "all", "both", "none", "other"})
-_AFTER_A_LABEL = r"(?:is|was|because|since|as|and|or|but|with|it|this|that|there|he|she|they|we|you)\b"
-_LabelPattern = tuple[str, re.Pattern[str]]
-
-
-def _same_width(text: str) -> str:
-    """`text` with its letters and digits in NFKC; punctuation stays, as it marks where a sentence ends."""
-    composed = unicodedata.normalize("NFC", text)
-    return re.sub(r"\w+", lambda match: unicodedata.normalize("NFKC", match[0]), composed)
-
-
-def _label_pattern(label: str) -> _LabelPattern:
-    plain = _same_width(label)
-    written = re.escape(plain) if len(plain) == 1 else f"(?i:{re.escape(plain)})"
-    in_prose = rf"(?!['’]|\s+(?!{_AFTER_A_LABEL})[a-z])" if label.casefold() in _FUNCTION_WORDS else ""
-    return label, re.compile(written + in_prose)
-
-
-def _labels(finders: Sequence[_LabelPattern], text: str) -> list[tuple[re.Match[str], str]]:
-    """(place, label) of the labels in `text`, longest first; a place inside a longer label's is left out."""
-    found: list[tuple[re.Match[str], str]] = []
-    for label, finder in finders:
-        for match in finder.finditer(text):
-            inside = any(other.start() <= match.start() and match.end() <= other.end() for other, _ in found)
-            if match[0] and not inside and stands_alone(text, *match.span()):
-                found.append((match, label))
-    return found
 
 
 def json_equal(reference: str | None, text: str) -> Score:

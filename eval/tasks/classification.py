@@ -15,7 +15,7 @@ One line of TREC, `NUM:dist How far is it from Denver to Aspen ?`, becomes
 
 The prompt is a template over `input` and `labels`.
 
-Limits: see `eval.scoring.choice` for how a label is found in a reply.
+Limits: see `eval.labels.Labels` for how a label is found in a reply.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from eval.scoring import choice, refuse_alike
+from eval.labels import refuse_alike
+from eval.scoring import choice
 from eval.tasks._sources import SplitConfig, hub_rows, local_rows
 from synthloop.conversations import Unread, field, text_field
 from synthloop.errors import UserError, did_you_mean

@@ -34,7 +34,8 @@ from typing import Any
 
 from pydantic import field_validator, model_validator
 
-from eval.scoring import SCORERS, Scorer, alike, named_scorer, only_number, refuse_alike, stated_number
+from eval.labels import alike, refuse_alike
+from eval.scoring import SCORERS, Scorer, named_scorer, only_number, stated_number
 from eval.tasks._sources import SplitConfig, hub_rows, local_rows
 from synthloop.conversations import (
     OUTPUTS,

@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from eval.scoring import choice, refuse_alike
+from eval.labels import refuse_alike
+from eval.scoring import choice
 from synthloop.errors import UserError
 from synthloop.task import open_task
 from tests.real_data import real_data
