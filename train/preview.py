@@ -37,7 +37,8 @@ def preview(job: TrainJob, data: Path) -> Iterator[str]:
     rows = objective.read(data, unread)
     for row, mistake in beyond_vocabulary(job.student, rows):
         raise UserError(f"{place_of(row)}: {mistake}")
-    columns, facts = objective.prepare(config, objective.build_args(config), rows)
+    tokenizer = load_tokenizer(config.tokenizer or config.model, config.revision)
+    columns, facts = objective.prepare(config, tokenizer, objective.build_args(config), rows)
     cut = facts["truncated_rows"] + facts.get("split_rows", 0)
     trained = len(next(iter(columns.values())))
     yield f"rows: {len(rows) + unread.num_left_out:,} read, {trained:,} trained on by objective {job.train.objective}"
@@ -51,7 +52,6 @@ def preview(job: TrainJob, data: Path) -> Iterator[str]:
     yield f"tokens: {facts['tokens']:,}, of completions {completions:,}; longest row {longest:,}"
     if cut:
         yield f"cut: {cut:,} rows do not fit into train.args.max_length as they are"
-    tokenizer = load_tokenizer(config.tokenizer or config.model, config.revision)
     for place in range(min(NUM_ROWS, trained)):
         for name, text in objective.show(tokenizer, columns, place).items():
             yield f"row {place + 1}, {name}: {shortened(text)}"

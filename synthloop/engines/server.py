@@ -88,8 +88,6 @@ class Config(EngineConfig):
             raise ValueError("api_key_env is for servers in base_urls; one that serve: true starts has no key")
         if self.args and not self.serve:
             raise ValueError("args are for the server that serve: true starts; servers in base_urls have their own")
-        if self.sampling.get("n", 1) != 1:
-            raise ValueError("sampling.n must be 1: every reply is a request of its own, with its own seed")
         check_args(self.args)
         if not self.serve:
             _openai.check_stops(self.sampling)

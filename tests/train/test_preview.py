@@ -164,8 +164,9 @@ def learned(model: Path, examples: list[Any]) -> dict[str, str]:
     config = sft.Config(model=str(model))
     args = type("Args", (), {"max_length": None, "packing": False, "truncation_mode": "keep_start"})
     args.completion_only_loss = True  # type: ignore[attr-defined]
-    columns, _ = sft.prepare(config, args, [real_row(examples[0])])
-    return sft.show(load_tokenizer(str(model)), columns, 0)
+    tokenizer = load_tokenizer(str(model))
+    columns, _ = sft.prepare(config, tokenizer, args, [real_row(examples[0])])
+    return sft.show(tokenizer, columns, 0)
 
 
 @pytest.mark.parametrize(

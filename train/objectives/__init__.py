@@ -7,7 +7,7 @@ An objective module provides
     read(path, unread) -> list[Row]                          rows of the loop or of a user's JSONL; raises UserError.
                                                              What it does not use it counts in `unread`
     build_args(cfg) -> TrainingArguments                     before anything is loaded; joins the process group
-    prepare(cfg, args, rows) -> (columns, facts)             the rows as they are trained; a tokenizer is loaded
+    prepare(cfg, tokenizer, args, rows) -> (columns, facts)  the rows as they are trained
     show(tokenizer, columns, place) -> {name: text}          one of them, to be read by a person
     build_trainer(cfg, args, rows) -> (Trainer, facts)       ready to train; facts go into the stage's record
 

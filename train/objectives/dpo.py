@@ -80,13 +80,12 @@ def build_args(cfg: Config) -> Any:
     return trainers.training_args(DPOConfig, cfg)
 
 
-def prepare(cfg: Config, args: Any, rows: list[Row]) -> tuple[dict[str, Any], dict[str, int]]:
+def prepare(cfg: Config, tokenizer: Any, args: Any, rows: list[Row]) -> tuple[dict[str, Any], dict[str, int]]:
     """(columns as TRL takes them, counts): the pairs as they are trained, cut, without those that teach nothing.
 
     Raises:
-        UserError: no tokenizer at `cfg.model`, or no pair that `max_length` leaves a difference.
+        UserError: no pair that `max_length` leaves a difference.
     """
-    tokenizer = load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)
     pairs = tokenise_pairs(tokenizer, rows, **cfg.chat_template_kwargs)
     facts = describe_pairs(pairs, args.max_length)
     texts = [text for row in rows for text in (row.completion, str(row.rejected))]
@@ -105,10 +104,10 @@ def build_trainer(cfg: Config, args: Any, rows: list[Row]) -> tuple[Any, dict[st
     """(trl.DPOTrainer, counts of rows and tokens), ready to train; the model is loaded here.
 
     Raises:
-        UserError: as `prepare`, or no model at `cfg.model`, or a bad LoRA or quantization setting.
+        UserError: as `prepare`, or no tokenizer or model at `cfg.model`, or a bad LoRA or quantization setting.
     """
-    columns, facts = prepare(cfg, args, rows)
     tokenizer = load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)
+    columns, facts = prepare(cfg, tokenizer, args, rows)
     trainers.tell_first(show(tokenizer, columns, 0))
     return trainers.build(tokenised_trainer(), cfg, args, tokenizer, columns), facts
 

@@ -72,13 +72,12 @@ def build_args(cfg: Config) -> Any:
     return trainers.training_args(SFTConfig, cfg, completion_only_loss=True)
 
 
-def prepare(cfg: Config, args: Any, rows: list[Row]) -> tuple[dict[str, Any], dict[str, int]]:
+def prepare(cfg: Config, tokenizer: Any, args: Any, rows: list[Row]) -> tuple[dict[str, Any], dict[str, int]]:
     """(columns as TRL takes them, counts): the rows as they are trained, cut, without those that nothing is left of.
 
     Raises:
-        UserError: no tokenizer at `cfg.model`, rows that all exceed `max_length`, or weights that can't be used.
+        UserError: rows that all exceed `max_length`, or weights that can't be used.
     """
-    tokenizer = load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)
     tokens = tokenise(tokenizer, rows, **cfg.chat_template_kwargs)
     texts, completions = [row.completion for row in rows], [completion_of(one) for one in tokens]
     facts = describe_changes(tokenizer, texts, completions, **cfg.chat_template_kwargs)
@@ -110,12 +109,12 @@ def build_trainer(cfg: Config, args: Any, rows: list[Row]) -> tuple[Any, dict[st
     """(trl.SFTTrainer, counts of rows and tokens), ready to train; the model is loaded here.
 
     Raises:
-        UserError: as `prepare`, or no model at `cfg.model`, or a bad LoRA or quantization setting.
+        UserError: as `prepare`, or no tokenizer or model at `cfg.model`, or a bad LoRA or quantization setting.
     """
     from trl import SFTTrainer
 
-    columns, facts = prepare(cfg, args, rows)
     tokenizer = load_tokenizer(cfg.tokenizer or cfg.model, cfg.revision)
+    columns, facts = prepare(cfg, tokenizer, args, rows)
     trainers.tell_first(show(tokenizer, columns, 0))
     trainer_class = SFTTrainer if "weights" not in columns else weighted_trainer()
     trainer = trainers.build(trainer_class, cfg, args, tokenizer, columns)
