@@ -51,8 +51,8 @@ class Counts:
     journal_hits: int = 0
     by_conversation: list[int] = field(default_factory=list)
 
-    def add(self, ask: Ask, reply: Completion, *, journaled: bool) -> str | None:
-        """Count the reply to `ask`. Returns why it is not the JSON asked for; None where it is or need not be."""
+    def add(self, ask: Ask, reply: Completion, *, is_unread: bool, journaled: bool) -> None:
+        """Count the reply to `ask`; `is_unread` where it is not the JSON asked for."""
         self.requests += 1
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens
@@ -63,8 +63,7 @@ class Counts:
         self.journal_hits += journaled
         self.uncounted += reply.uncounted
         self.guided += is_guided(ask.request.sampling) and reply.finish_reason != "error"
-        self.unread += (why := unread(ask, reply)) is not None
-        return why
+        self.unread += is_unread
 
     def as_dict(self) -> dict[str, int]:
         return {name: value for name, value in asdict(self).items() if name != "by_conversation"}
@@ -237,7 +236,7 @@ class _Drive:
             talk.advance()
             for ask in talk.asks if talk.outcome is None else []:
                 if (reply := self._journal.get(ask.key)) is not None:
-                    self._count(ask, reply, journaled=True)
+                    self._count(ask, reply, unread(ask, reply), journaled=True)
                     talk.take(ask.key, reply)
         if talk.outcome is not None:
             self._num_done += 1
@@ -267,22 +266,24 @@ class _Drive:
         asks = self._in_flight[engine]
         assert replies, f"the engine lost {len(asks)} requests"
         finished = [(asks.pop(reply.request_id), reply) for reply in replies]
-        unusable = {ask.key for ask, reply in finished if unread(ask, reply) is not None}
+        why = {ask.key: unread(ask, reply) for ask, reply in finished}
         named = [(ask, reply.model_copy(update={"request_id": ask.request.id})) for ask, reply in finished]
         served = [(ask.key, ask.model, ask.request, reply) for ask, reply in named if reply.finish_reason != "error"]
-        self._journal.put(one for one in served if one[0] not in unusable)
-        self._held += [one for one in served if one[0] in unusable]
+        self._journal.put(one for one in served if why[one[0]] is None)
+        self._held += [one for one in served if why[one[0]] is not None]
         for ask, reply in named:
-            self._count(ask, reply, journaled=False)
+            self._count(ask, reply, why[ask.key], journaled=False)
             for talk in self._waiting.pop(ask.key):
                 over = talk.outcome is not None
                 talk.take(ask.key, reply)
                 if not over and (talk.outcome is not None or not talk.missing):
                     self._advance(talk)
 
-    def _count(self, ask: Ask, reply: Completion, *, journaled: bool) -> None:
+    def _count(self, ask: Ask, reply: Completion, why: str | None, *, journaled: bool) -> None:
+        """Count a reply once; `why` it cannot be read, None where it can."""
         if ask.key not in self._counted:
             self._counted.add(ask.key)
-            if (why := self._counts.add(ask, reply, journaled=journaled)) is not None:
+            self._counts.add(ask, reply, is_unread=why is not None, journaled=journaled)
+            if why is not None:
                 self._unread.setdefault(reply.truncated, []).append(f"{ask.request.role}: the reply {why}")
             self._refusals.add(ask.key, ask.request.role, reply)

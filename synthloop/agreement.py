@@ -27,7 +27,10 @@ TOLERANCE = {"float32": 0.001, "bfloat16": 0.05}
 precisions. Trainer against vLLM on tiny models (scripts/check_adapters.py) it was at most 6e-7 in float32 (58 adapters)
 and 0.009 in bfloat16 (15), and at least 0.08 where a setting was dropped; the room for larger models is chosen."""
 
-ENGINE_ARGS = ("lora_target_modules", "quantization", "quantization_config", "kv_cache_dtype", "hf_overrides", "dtype")
+ROUNDING_ARGS = ("quantization", "quantization_config", "kv_cache_dtype")
+"""Engine arguments that round the student to few bits."""
+
+ENGINE_ARGS = ("lora_target_modules", *ROUNDING_ARGS, "hf_overrides", "dtype")
 """Engine arguments by which the student that answers may be another one than was trained."""
 
 
@@ -127,11 +130,7 @@ def _rounded(trained: TrainedModel, args: Mapping[str, Any]) -> str | None:
     """Why a difference is expected: weights of few bits on one side."""
     if trained.quantized:
         return "train.quantization: the training's base weights were rounded to few bits, the engine's are not"
-    asked = [
-        name
-        for name in ("quantization", "quantization_config", "kv_cache_dtype")
-        if args.get(name) not in (None, "auto")
-    ]
+    asked = [name for name in ROUNDING_ARGS if args.get(name) not in (None, "auto")]
     return f"student.args.{asked[0]}: the engine rounds what the training did not" if asked else None
 
 
