@@ -93,12 +93,6 @@ def _words_of_any_script(text: str) -> list[str]:
     return found
 
 
-def bigrams(text: str) -> list[tuple[str, str]]:
-    """Adjacent word pairs within one text."""
-    tokens = words(text)
-    return list(itertools.pairwise(tokens))
-
-
 def unigram_entropy(items: Iterable[Hashable], budget: int) -> float | None:
     """The expected plug-in Shannon entropy (nats) of `budget` of `items`; None where there are none.
 
